@@ -51,7 +51,9 @@ def upsampling(shape: tuple[int, int], grid: tuple[int, int]) -> Array:
 def feature_affinity(features: Array, grid: tuple[int, int] | None = None, normalize: bool = True) -> Array:
     """relu(F Fᵀ) / max of the features (h, w, C), normalised first and then upsampled to the grid."""
     h, w, channels = features.shape
-    rows = normalized_rows(features) if normalize else np.asarray(features, float) / (abs(features).max() or 1)
+    rows = (
+        normalized_rows(features) if normalize else np.asarray(features, float) / (abs(features).max() or 1)
+    )
     rows = rows.reshape(h * w, channels)
     if grid is not None and grid != (h, w):
         rows = upsampling((h, w), grid) @ rows
@@ -101,7 +103,9 @@ def neighbours(points: Array, k: int) -> tuple[Array, Array]:
         indices[block] = order[:, :k]
         if k < n:
             last, following = np.take_along_axis(squared, order[:, k - 1 : k + 1], axis=1).T
-            tied[block] = following - last <= 1e-6 * (following + abs(points).max() * np.sqrt(following)) + 1e-12
+            tied[block] = (
+                following - last <= 1e-6 * (following + abs(points).max() * np.sqrt(following)) + 1e-12
+            )
     return indices, tied
 
 
