@@ -1,0 +1,237 @@
+"""Image → its spectral decomposition, computed once and asked for box, mask and segments after."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec import images
+from deepspec._files import replacing
+from deepspec.features import Features, FeatureSource, extract
+from deepspec.images import ImageSource
+from deepspec.spectral import Eigenpairs, eigenpairs
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Eigenvectors of an image's graph, with the image and how they were made.
+
+    Attributes
+    ----------
+    image
+        (H, W, 3) uint8, the whole image.
+    cell
+        (height, width) in image pixels of a cell of the eigenvectors' grid. Cells start at the top left
+        corner; a strip at the right and bottom may stay uncovered.
+    pairs
+        Eigenpairs on the (H', W') grid.
+    settings
+        What `decompose` was asked for, as plain JSON values.
+
+    Raises
+    ------
+    ValueError
+        The parts do not belong together.
+    """
+
+    image: NDArray[np.uint8]
+    cell: tuple[float, float]
+    pairs: Eigenpairs
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
+        pairs = self.pairs
+        k, *grid = pairs.vectors.shape
+        if len(grid) != 2 or pairs.degrees.shape != tuple(grid) or pairs.values.shape != (k,):
+            raise ValueError(
+                "pairs must have values (k,), vectors (k, H', W') and degrees (H', W'), got shapes "
+                f"{pairs.values.shape}, {pairs.vectors.shape} and {pairs.degrees.shape}"
+            )
+        if len(self.cell) != 2 or not all(0 < side < math.inf for side in self.cell):
+            raise ValueError(f"cell must be two positive numbers of pixels (height, width), got {self.cell}")
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """(height, width) in pixels of the region that the grid covers."""
+        rows, columns = self.pairs.vectors.shape[1:]
+        return _covered(self.image, (rows, columns), self.cell)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one compressed `.npz` file, under exactly the name given.
+
+        The file appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        arrays: dict[str, Any] = {name: getattr(self.pairs, name) for name in _PAIRS}
+        arrays |= {"image": self.image, "cell": np.array(self.cell)}
+        arrays["settings"] = np.array(json.dumps(self.settings, allow_nan=False))
+        with replacing(path) as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Decomposition:
+        """Read what `save` wrote. Nothing in the file is executed (no pickles).
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened.
+        ValueError
+            The file is not a whole decomposition; the message names it.
+        """
+        try:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                parts: dict[str, Any] = {name: arrays[name] for name in _PAIRS}
+                parts["n_products"] = int(parts["n_products"])
+                image, cell, settings = (arrays[name] for name in ("image", "cell", "settings"))
+                return cls(
+                    image, (float(cell[0]), float(cell[1])), Eigenpairs(**parts), json.loads(str(settings))
+                )
+        except (ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{os.fspath(path)}: not a saved decomposition, or incomplete: {error}"
+            ) from error
+
+
+_PAIRS = ("values", "vectors", "degrees", "residuals", "n_products")
+
+
+def decompose(
+    image: ImageSource,
+    features: FeatureSource = "classical",
+    *,
+    k: int = 5,
+    color_weight: float = 10.0,
+    grid: str | int = "auto",
+    color: str = "knn",
+    laplacian: str = "normalized",
+    solver: str = "auto",
+    tol: float = 1e-5,
+    threads: int | None = None,
+) -> Decomposition:
+    """The first eigenvectors of an image's graph of features and colours.
+
+    Parameters
+    ----------
+    image
+        Anything `images.load` reads: path, file object, PIL image, array.
+    features
+        See `features.extract`. The default is `"classical"`, which needs no weights.
+    k
+        Number of eigenpairs, the constant one included; at most the number of grid cells.
+    color_weight
+        λ ≥ 0 of `W = W_feat + λ W_color`; 0 leaves the colours out, `math.inf` the features.
+    grid
+        `"auto"`: 8-pixel cells where the features' cells have 8 or 16 pixels, otherwise the features' own grid;
+        `"patch"`: the features' own grid; a number: pixels a cell, at most the features' own, and
+        adjusted so that whole cells fill the region the features cover.
+    color, laplacian, solver, tol, threads
+        See `eigenpairs`.
+
+    Returns
+    -------
+    Decomposition, with all of these settings in it.
+
+    Raises
+    ------
+    OSError
+        The image cannot be read.
+    ValueError
+        A parameter is out of range.
+    ConvergenceError
+        The eigenvectors did not reach `tol`.
+    """
+    _check_grid(grid)
+    pixels = images.load(image)
+    found = extract(pixels, features)
+    shape, cell = _working_grid(found, grid)
+    region = images.crop(pixels, *_covered(pixels, shape, cell))
+    pairs = eigenpairs(
+        found.array,
+        region,
+        grid=shape,
+        color_weight=color_weight,
+        k=k,
+        color=color,
+        laplacian=laplacian,
+        solver=solver,
+        tol=tol,
+        threads=threads,
+    )
+    settings = {
+        "features": _name(features),
+        "k": int(k),
+        # JSON has no infinity; float() reads this word.
+        "color_weight": "inf" if math.isinf(color_weight) else float(color_weight),
+        "grid": grid if isinstance(grid, str) else int(grid),
+        "color": color,
+        "laplacian": laplacian,
+        "solver": solver,
+        "tol": float(tol),
+        "deepspec": _version(),
+    }
+    return Decomposition(pixels, cell, pairs, settings)
+
+
+def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, float]) -> tuple[int, int]:
+    """Pixels whose centres the cells cover, along each axis."""
+    height, width = (
+        min(side, max(1, math.ceil(n * step - 0.5)))
+        for side, n, step in zip(image.shape[:2], grid, cell, strict=True)
+    )
+    return height, width
+
+
+def _check_grid(grid: str | int) -> None:
+    known = grid in ("auto", "patch") if isinstance(grid, str) else isinstance(grid, Integral) and grid >= 1
+    if not known:
+        raise ValueError(
+            f"grid must be 'auto', 'patch' or a whole number of pixels, at least 1, got {grid!r}"
+        )
+
+
+def _working_grid(features: Features, grid: str | int) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Shape of the eigenvectors' grid and its cell."""
+    rows, columns = features.array.shape[:2]
+    height, width = features.cell
+    if grid == "auto":
+        grid = 8 if features.cell == (16, 16) else "patch"
+    if isinstance(grid, str):
+        return (rows, columns), features.cell
+    if grid > min(height, width):
+        raise ValueError(
+            f"grid must be at most the features' own cell of {height:g} x {width:g} pixels, got {grid}"
+        )
+    shape = round(rows * height / grid), round(columns * width / grid)
+    return shape, (rows * height / shape[0], columns * width / shape[1])
+
+
+def _name(features: FeatureSource) -> str:
+    if isinstance(features, str):
+        return features
+    if callable(features):
+        return str(getattr(features, "__qualname__", type(features).__qualname__))
+    return "array"
+
+
+def _version() -> str:
+    # At the first use: the package imports this module while it is itself being imported.
+    from deepspec import __version__
+
+    return str(__version__)
