@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "deepspec/laplacian.hpp"
+#include "deepspec/parallel.hpp"
+
+namespace deepspec {
+
+// A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2], and the vector a
+// search starts from.
+struct SymmetricOperator {
+    std::size_t size = 0;
+    std::function<void(const double* x, double* y)> apply;
+    std::vector<double> start;
+};
+
+struct SolverOptions {
+    double tolerance = 1e-5;          // on |A u - theta u| for unit u
+    std::size_t max_products = 2000;  // then the search ends with what has converged
+};
+
+// Unit, orthogonal vectors, one after the other; values descending.
+struct RitzPairs {
+    std::vector<double> values;
+    std::vector<double> vectors;
+    std::size_t n_products = 0;
+};
+
+// A solver finds the `count` largest eigenpairs, 1 <= count < size, fewer where not all converged.
+using Solver = RitzPairs (*)(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+
+// Spectra's implicitly restarted Lanczos.
+RitzPairs largest_eigenpairs_spectra(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+
+// All columns of the operator, then a dense decomposition: for the smallest problems and for nearly all pairs.
+RitzPairs largest_eigenpairs_dense(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+
+// The solver of that name: "spectra", or "auto". Throws std::invalid_argument for another.
+Solver find_solver(const std::string& name);
+
+struct Eigenpairs {
+    std::vector<double> values;     // ascending, the first 0
+    std::vector<float> vectors;     // one after the other, n each: D-orthonormal, y_0 constant, signs fixed
+    std::vector<double> residuals;  // |D^-1/2 ((D - W) y - mu D y)| / |D^1/2 y|; unnormalised:
+                                    // |(D - W) y - mu y| / (|y| max D)
+    std::size_t n_products = 0;     // applications of the Laplacian
+    bool converged = false;         // all of them found, every residual within the tolerance
+};
+
+// The k smallest eigenpairs of (D - W) y = mu D y, or of (D - W) y = mu y where the Laplacian is unnormalised.
+//
+// Connected components are found first: their indicator vectors span the eigenvalue 0 and are deflated, not
+// computed, and each component is searched by itself, so that equal eigenvalues of different components
+// are all found. Throws std::invalid_argument unless 1 <= k <= n.
+Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
+                               const SolverOptions& options, ThreadPool& pool);
+
+// Bytes smallest_eigenpairs takes beside the affinity.
+double eigenpairs_bytes(std::size_t n, std::size_t k);
+
+}  // namespace deepspec

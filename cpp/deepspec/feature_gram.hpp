@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+
+#include "deepspec/memory.hpp"
+#include "deepspec/parallel.hpp"
+
+namespace deepspec {
+
+// A symmetric n x n matrix of floats, kept as its upper half in square tiles, row of tiles after row of
+// tiles; zero beyond n.
+class TiledMatrix {
+  public:
+    explicit TiledMatrix(std::size_t n);
+
+    // Bytes a matrix of n rows takes.
+    static double bytes(std::size_t n);
+
+    std::size_t size() const { return n_; }
+    std::size_t tile_rows() const { return tile_rows_; }
+    std::size_t n_tiles() const { return tile_rows_ * (tile_rows_ + 1) / 2; }
+
+    // Tile (row, column), row <= column.
+    float* tile(std::size_t row, std::size_t column);
+    const float* tile(std::size_t row, std::size_t column) const;
+
+    // The entry at any (i, j).
+    float at(std::size_t i, std::size_t j) const;
+
+    // y = W x, the same bits for any number of threads.
+    void multiply(const double* x, double* y, ThreadPool& pool) const;
+
+  private:
+    std::size_t n_, tile_rows_;
+    FloatBuffer storage_;
+};
+
+// Features of a height x width grid, channels last; Scalar is float or double.
+template <class Scalar>
+struct FeatureView {
+    const Scalar* data = nullptr;
+    std::size_t height = 0;
+    std::size_t width = 0;
+    std::size_t channels = 0;
+};
+
+struct GramOptions {
+    std::size_t height = 0;  // the grid the features are brought to, by bilinear interpolation (cell centres
+    std::size_t width = 0;   // aligned, edges clamped); their own grid leaves them as they are
+    bool normalize = true;   // each feature to length 1 before that
+};
+
+// W_feat = relu(F F^T) divided by its largest entry (section 3.2 of the paper); all zeros for features that
+// are all zero. Throws std::invalid_argument on NaN or infinity, naming where.
+template <class Scalar>
+TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool);
+
+// A dense symmetric affinity, row-major (n, n). Throws std::invalid_argument when an entry is negative or not
+// finite, or when the matrix is not symmetric (to 1e-6 of its largest entry).
+template <class Scalar>
+TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool);
+
+}  // namespace deepspec

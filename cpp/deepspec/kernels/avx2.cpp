@@ -1,0 +1,29 @@
+#include <immintrin.h>
+
+#include "deepspec/kernels/kernels.hpp"
+
+namespace {
+
+struct Avx2 {
+    using type = __m256;
+    static constexpr int width = 8;
+    static type zero() { return _mm256_setzero_ps(); }
+    static type load(const float* p) { return _mm256_loadu_ps(p); }
+    static type broadcast(float a) { return _mm256_set1_ps(a); }
+    static void store(float* p, type a) { _mm256_storeu_ps(p, a); }
+    static type add(type a, type b) { return _mm256_add_ps(a, b); }
+    static type mul(type a, type b) { return _mm256_mul_ps(a, b); }
+    static type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
+    static type relu(type a) { return _mm256_max_ps(a, zero()); }
+    static float sum(type a) {
+        __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+        return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    }
+};
+
+#include "deepspec/kernels/tile_kernels.inl"
+
+}  // namespace
+
+const deepspec::kernels::TileKernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>, tile_product<Avx2, 4>};

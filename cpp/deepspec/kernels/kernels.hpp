@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+
+// The inner loops on tiles, one set of functions per instruction set. The files that implement them
+// include neither Eigen nor the standard library: an inline function compiled there for AVX-512 must
+// not be the copy the linker keeps for everyone.
+namespace deepspec::kernels {
+
+inline constexpr std::size_t tile_size = 96;  // a multiple of every register block: 12x32, 6x16, 4x8
+inline constexpr std::size_t tile_entries = tile_size * tile_size;
+
+struct TileKernels {
+    const char* instruction_set;
+
+    // tile[i][j] = max(0, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels, tile_size).
+    void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float* tile);
+
+    // y_rows += tile x_columns and y_columns += tile^T x_rows, reading the tile once.
+    void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
+                    float* y_columns);
+};
+
+extern const TileKernels portable;
+extern const TileKernels avx2;
+extern const TileKernels avx512;
+extern const TileKernels neon;
+
+// The fastest set this processor runs; $DEEPSPEC_ISA (portable, avx2, avx512, neon) forces one.
+// Throws std::invalid_argument when that one is unknown or cannot run here.
+const TileKernels& selected();
+
+}  // namespace deepspec::kernels

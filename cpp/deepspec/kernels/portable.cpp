@@ -1,0 +1,41 @@
+#include "deepspec/kernels/kernels.hpp"
+
+namespace {
+
+// Four floats in plain C++; compilers turn these loops into whatever the baseline has.
+struct Portable {
+    struct type {
+        float lane[4];
+    };
+    static constexpr int width = 4;
+    template <class F>
+    static type each(F f) {
+        return {{f(0), f(1), f(2), f(3)}};
+    }
+    static type zero() { return {}; }
+    static type load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+    static type broadcast(float a) { return {{a, a, a, a}}; }
+    static void store(float* p, const type& a) {
+        for (int i = 0; i < width; ++i) p[i] = a.lane[i];
+    }
+    static type add(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] + b.lane[i]; });
+    }
+    static type mul(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] * b.lane[i]; });
+    }
+    static type multiply_add(const type& a, const type& b, const type& c) {
+        return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+    }
+    static type relu(const type& a) {
+        return each([&](int i) { return a.lane[i] > 0.0f ? a.lane[i] : 0.0f; });
+    }
+    static float sum(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
+};
+
+#include "deepspec/kernels/tile_kernels.inl"
+
+}  // namespace
+
+const deepspec::kernels::TileKernels deepspec::kernels::portable{"portable", gram_tile<Portable, 4, 2>,
+                                                                 tile_product<Portable, 3>};

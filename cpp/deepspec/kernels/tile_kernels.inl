@@ -1,0 +1,74 @@
+// The tile kernels over a vector type V: `width` floats with zero, load, broadcast, store, add, mul,
+// multiply_add, relu and sum. Included once in each instruction set's file, inside an anonymous namespace.
+
+// max(0, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
+template <class V, int ROWS, int COLUMNS>
+inline void gram_block(const float* rows, const float* columns, std::size_t channels, float scale, bool first,
+                       bool last, float* out) {
+    using deepspec::kernels::tile_size;
+    typename V::type sums[ROWS][COLUMNS];
+    for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < COLUMNS; ++v)
+            sums[r][v] = first ? V::zero() : V::load(out + r * tile_size + v * V::width);
+    for (std::size_t c = 0; c < channels; ++c) {
+        typename V::type b[COLUMNS];
+        for (int v = 0; v < COLUMNS; ++v) b[v] = V::load(columns + c * tile_size + v * V::width);
+        for (int r = 0; r < ROWS; ++r) {
+            const typename V::type a = V::broadcast(rows[c * tile_size + r]);
+            for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::multiply_add(a, b[v], sums[r][v]);
+        }
+    }
+    const typename V::type factor = V::broadcast(scale);
+    for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < COLUMNS; ++v)
+            V::store(out + r * tile_size + v * V::width, last ? V::relu(V::mul(sums[r][v], factor)) : sums[r][v]);
+}
+
+template <class V, int ROWS, int COLUMNS>
+inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale, float* tile) {
+    using deepspec::kernels::tile_size;
+    constexpr std::size_t block_columns = COLUMNS * V::width;
+    static_assert(tile_size % ROWS == 0 && tile_size % block_columns == 0);
+    // A slice of the column operand this deep stays in the first-level cache across all row blocks.
+    constexpr std::size_t slice = 128;
+    std::size_t begin = 0;
+    do {
+        const std::size_t depth = channels - begin < slice ? channels - begin : slice;
+        const bool first = begin == 0, last = begin + depth == channels;
+        for (std::size_t j = 0; j < tile_size; j += block_columns)
+            for (std::size_t i = 0; i < tile_size; i += ROWS)
+                gram_block<V, ROWS, COLUMNS>(rows + begin * tile_size + i, columns + begin * tile_size + j, depth,
+                                             scale, first, last, tile + i * tile_size + j);
+        begin += depth;
+    } while (begin < channels);
+}
+
+// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows.
+template <class V, int CHUNK>
+inline void tile_product(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
+                         float* y_columns) {
+    using deepspec::kernels::tile_size;
+    static_assert(tile_size % (CHUNK * V::width) == 0);
+    for (std::size_t j = 0; j < tile_size; j += CHUNK * V::width) {
+        typename V::type x[CHUNK], y[CHUNK];
+        for (int v = 0; v < CHUNK; ++v) {
+            x[v] = V::load(x_columns + j + v * V::width);
+            y[v] = V::load(y_columns + j + v * V::width);
+        }
+        for (std::size_t i = 0; i < tile_size; ++i) {
+            const float* row = tile + i * tile_size + j;
+            const typename V::type xi = V::broadcast(x_rows[i]);
+            typename V::type even = V::zero(), odd = V::zero();
+            for (int v = 0; v < CHUNK; ++v) {
+                const typename V::type w = V::load(row + v * V::width);
+                y[v] = V::multiply_add(w, xi, y[v]);
+                if (v % 2 == 0)
+                    even = V::multiply_add(w, x[v], even);
+                else
+                    odd = V::multiply_add(w, x[v], odd);
+            }
+            y_rows[i] += V::sum(V::add(even, odd));
+        }
+        for (int v = 0; v < CHUNK; ++v) V::store(y_columns + j + v * V::width, y[v]);
+    }
+}

@@ -1,0 +1,140 @@
+#include "deepspec/laplacian.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "deepspec/kernels/kernels.hpp"
+
+namespace deepspec {
+namespace {
+
+constexpr std::size_t block = 1024;  // rows in a parallel task
+
+class DisjointSets {
+  public:
+    explicit DisjointSets(std::size_t n) : parent_(n), count_(n) {
+        std::iota(parent_.begin(), parent_.end(), std::size_t{0});
+    }
+
+    std::size_t count() const { return count_; }
+
+    std::size_t find(std::size_t i) {
+        while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
+        return i;
+    }
+
+    void join(std::size_t i, std::size_t j) {
+        i = find(i);
+        j = find(j);
+        if (i == j) return;
+        parent_[std::max(i, j)] = std::min(i, j);
+        --count_;
+    }
+
+  private:
+    std::vector<std::size_t> parent_;
+    std::size_t count_;
+};
+
+void join_edges(SparseView matrix, DisjointSets& sets) {
+    for (std::size_t i = 0; i < matrix.n && sets.count() > 1; ++i)
+        for (std::int64_t slot = matrix.row_starts[i]; slot < matrix.row_starts[i + 1]; ++slot)
+            if (matrix.values[slot] > 0.0) sets.join(i, static_cast<std::size_t>(matrix.columns[slot]));
+}
+
+// Dense graphs are joined after a few rows; the count of sets ends the walk there.
+void join_edges(const TiledMatrix& matrix, DisjointSets& sets) {
+    using kernels::tile_size;
+    for (std::size_t row = 0; row < matrix.tile_rows(); ++row)
+        for (std::size_t r = 0; r < tile_size; ++r)
+            for (std::size_t column = row; column < matrix.tile_rows(); ++column) {
+                if (sets.count() == 1) return;
+                const float* entries = matrix.tile(row, column) + r * tile_size;
+                for (std::size_t c = 0; c < tile_size; ++c)
+                    if (entries[c] > 0.0f) sets.join(row * tile_size + r, column * tile_size + c);
+            }
+}
+
+}  // namespace
+
+Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight)
+    : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight) {
+    if (dense == nullptr && !sparse) throw std::invalid_argument("an affinity needs a dense or a sparse part");
+    n_ = dense != nullptr ? dense->size() : sparse->n;
+    if (sparse && sparse->n != n_)
+        throw std::invalid_argument("the parts of an affinity must have one size, got " + std::to_string(n_) +
+                                    " and " + std::to_string(sparse->n) + " rows");
+}
+
+void Affinity::multiply(const double* x, double* y, ThreadPool& pool) const {
+    if (dense_ != nullptr)
+        dense_->multiply(x, y, pool);
+    else
+        std::fill(y, y + n_, 0.0);
+    if (!sparse_) return;
+    pool.for_blocks(n_, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            double sum = 0.0;
+            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot)
+                sum += sparse_->values[slot] * x[sparse_->columns[slot]];
+            y[i] += sparse_weight_ * sum;
+        }
+    });
+}
+
+std::vector<std::size_t> Affinity::components() const {
+    DisjointSets sets(n_);
+    if (sparse_ && sparse_weight_ > 0.0) join_edges(*sparse_, sets);
+    if (dense_ != nullptr) join_edges(*dense_, sets);
+    std::vector<std::size_t> numbers(n_);
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < n_; ++i) {
+        const std::size_t root = sets.find(i);  // the smallest member, so numbered before i
+        numbers[i] = root == i ? next++ : numbers[root];
+    }
+    return numbers;
+}
+
+Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)
+    : affinity_(affinity),
+      kind_(kind),
+      degrees_(affinity.size()),
+      factors_(affinity.size(), 1.0),
+      isolated_(affinity.size()) {
+    constexpr double no_degree = 1e-12;
+    const std::size_t n = affinity.size();
+    const std::vector<double> ones(n, 1.0);
+    affinity.multiply(ones.data(), degrees_.data(), pool);
+    bool any_edge = false;
+    for (std::size_t i = 0; i < n; ++i) {
+        if (!std::isfinite(degrees_[i]))
+            throw std::invalid_argument("the row sums of the affinity must be finite, row " + std::to_string(i) +
+                                        " is not");
+        isolated_[i] = degrees_[i] < no_degree;
+        any_edge = any_edge || !isolated_[i];
+        if (isolated_[i]) degrees_[i] = 1.0;
+    }
+    if (!any_edge) throw std::invalid_argument("the affinity has no edge: every entry of W is zero");
+    if (kind == LaplacianKind::normalized)
+        std::transform(degrees_.begin(), degrees_.end(), factors_.begin(), [](double d) { return 1.0 / std::sqrt(d); });
+    else
+        scale_ = *std::max_element(degrees_.begin(), degrees_.end());
+}
+
+void Laplacian::apply(const double* x, double* y, ThreadPool& pool) const {
+    const std::size_t n = size();
+    std::vector<double> weighted(n);
+    for (std::size_t i = 0; i < n; ++i) weighted[i] = factors_[i] * x[i];
+    affinity_.multiply(weighted.data(), y, pool);
+    const bool normalized = kind_ == LaplacianKind::normalized;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double diagonal = normalized ? 1.0 : degrees_[i];
+        y[i] = (diagonal * x[i] - factors_[i] * y[i]) / scale_;
+    }
+}
+
+}  // namespace deepspec

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "deepspec/feature_gram.hpp"
+#include "deepspec/parallel.hpp"
+#include "deepspec/sparse.hpp"
+
+namespace deepspec {
+
+// W = dense + sparse_weight * sparse, either part optional: the features' affinity and the colour's, fused
+// but kept apart in memory. Refers to both parts; they must outlive it.
+class Affinity {
+  public:
+    Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight);
+
+    std::size_t size() const { return n_; }
+
+    // y = W x, the same bits for any number of threads.
+    void multiply(const double* x, double* y, ThreadPool& pool) const;
+
+    // For every vertex the number of its connected component, 0, 1, … by first vertex; an edge is a positive
+    // entry of W, and a vertex without one is a component by itself.
+    std::vector<std::size_t> components() const;
+
+  private:
+    const TiledMatrix* dense_;
+    std::optional<SparseView> sparse_;
+    double sparse_weight_;
+    std::size_t n_;
+};
+
+enum class LaplacianKind {
+    normalized,   // I - D^-1/2 W D^-1/2
+    unnormalized  // D - W
+};
+
+// A Laplacian as an operator. D is the diagonal of W's row sums; a sum below 1e-12 is replaced by 1, which
+// gives a vertex without edges the eigenvalue 1.
+class Laplacian {
+  public:
+    // Throws std::invalid_argument when W is all zero.
+    Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool);
+
+    std::size_t size() const { return degrees_.size(); }
+    LaplacianKind kind() const { return kind_; }
+    const Affinity& affinity() const { return affinity_; }
+    const std::vector<double>& degrees() const { return degrees_; }
+    bool isolated(std::size_t vertex) const { return isolated_[vertex]; }
+
+    // The operator that is applied has its spectrum in [0, 2]: the normalised Laplacian itself, the
+    // unnormalised one divided by this scale, the largest degree.
+    double scale() const { return scale_; }
+
+    // y = L x / scale.
+    void apply(const double* x, double* y, ThreadPool& pool) const;
+
+    // The weight that turns a unit eigenvector u of the operator into y = D^-1/2 u; 1 where unnormalised.
+    double vertex_factor(std::size_t vertex) const { return factors_[vertex]; }
+
+  private:
+    const Affinity& affinity_;
+    LaplacianKind kind_;
+    std::vector<double> degrees_, factors_;
+    std::vector<bool> isolated_;
+    double scale_ = 1.0;
+};
+
+}  // namespace deepspec

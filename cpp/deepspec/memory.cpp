@@ -1,0 +1,109 @@
+#include "deepspec/memory.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <utility>
+
+#if defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace deepspec {
+namespace {
+
+constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
+
+#ifdef __linux__
+std::uint64_t read_number(const char* path) {
+    std::ifstream file(path);
+    std::uint64_t value = 0;
+    return file >> value ? value : unlimited;  // "max" and a missing file both mean no limit
+}
+
+std::uint64_t system_memory() {
+    std::ifstream file("/proc/meminfo");
+    std::string name;
+    std::uint64_t kilobytes = 0;
+    while (file >> name >> kilobytes) {
+        if (name == "MemAvailable:") return kilobytes * 1024;
+        file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    }
+    return unlimited;
+}
+
+std::uint64_t container_memory() {
+    const std::uint64_t limit = std::min(read_number("/sys/fs/cgroup/memory.max"),
+                                         read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    if (limit == unlimited) return unlimited;
+    const std::uint64_t used = std::min(read_number("/sys/fs/cgroup/memory.current"),
+                                        read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes"));
+    if (used == unlimited) return limit;
+    return limit > used ? limit - used : 0;
+}
+#endif
+
+std::string gigabytes(double bytes) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.2f GB", bytes * 1e-9);
+    return text;
+}
+
+constexpr std::align_val_t alignment{64};
+
+}  // namespace
+
+std::uint64_t available_memory() {
+#if defined(__linux__)
+    return std::min(system_memory(), container_memory());
+#elif defined(_WIN32)
+    MEMORYSTATUSEX status;
+    status.dwLength = sizeof status;
+    return GlobalMemoryStatusEx(&status) ? status.ullAvailPhys : unlimited;
+#elif defined(__APPLE__)
+    // macOS compresses and reclaims on demand; the installed memory is the honest upper bound.
+    std::uint64_t total = 0;
+    std::size_t size = sizeof total;
+    return sysctlbyname("hw.memsize", &total, &size, nullptr, 0) == 0 ? total : unlimited;
+#else
+    return unlimited;
+#endif
+}
+
+void require_memory(double bytes, const std::string& job) {
+    const std::uint64_t available = available_memory();
+    if (bytes <= static_cast<double>(available)) return;
+    throw InsufficientMemory(job + " needs " + gigabytes(bytes) + " of memory, " +
+                             gigabytes(static_cast<double>(available)) + " is available");
+}
+
+FloatBuffer::FloatBuffer(std::size_t size)
+    : data_(static_cast<float*>(::operator new(size * sizeof(float), alignment))), size_(size) {
+#ifdef __linux__
+    // Large pages: the first touch of a matrix of 100 MB costs 25 000 page faults otherwise.
+    constexpr std::uintptr_t page = 4096;
+    const auto begin = (reinterpret_cast<std::uintptr_t>(data_) + page - 1) / page * page;
+    const auto end = reinterpret_cast<std::uintptr_t>(data_ + size) / page * page;
+    if (end > begin + (1u << 21)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+FloatBuffer::FloatBuffer(FloatBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+FloatBuffer& FloatBuffer::operator=(FloatBuffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+FloatBuffer::~FloatBuffer() { ::operator delete(data_, alignment); }
+
+}  // namespace deepspec
