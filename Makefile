@@ -52,8 +52,7 @@ stubs: build/stubs/deepspec/_core.pyi
 
 build/stubs/deepspec/_core.pyi: .venv/.installed-dev
 	$(BIN)/pybind11-stubgen deepspec._core --exit-code --numpy-array-use-type-var -o build/stubs
-	$(BIN)/ruff format --quiet --config pyproject.toml - < $@ > $@.formatted
-	mv $@.formatted $@
+	$(BIN)/ruff format --quiet $@
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
