@@ -196,13 +196,9 @@ def degrees(affinity: Array) -> Array:
 def eigenpairs(affinity: Array, count: int, kind: str = "normalized") -> tuple[Array, Array]:
     """The `count` smallest eigenvalues and eigenvectors (count, n) of (D − W) y = μ D y, or of D − W."""
     d = degrees(affinity)
-    if kind == "normalized":
-        scale = 1 / np.sqrt(d)
-        # A vertex without neighbours gets D = 1 and eigenvalue 1, as D^-½ W D^-½ has 0 there.
-        matrix = np.eye(len(d)) - scale[:, None] * affinity * scale
-    else:
-        scale = np.ones(len(d))
-        matrix = np.diag(np.asarray(affinity, float).sum(1)) - affinity
+    scale = 1 / np.sqrt(metric(affinity, kind))
+    # Of either kind a vertex without neighbours has D = 1 and W = 0, and so the eigenvalue 1.
+    matrix = np.diag(scale * d * scale) - scale[:, None] * affinity * scale
     count = min(count, len(d))
     values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[0, count - 1])
     return values, (scale[:, None] * vectors).T
@@ -210,14 +206,11 @@ def eigenpairs(affinity: Array, count: int, kind: str = "normalized") -> tuple[A
 
 def residuals(affinity: Array, values: Array, vectors: Array, kind: str = "normalized") -> Array:
     """‖D^-½((D−W)y − μDy)‖ / ‖D^½y‖, or ‖(D−W)y − μy‖ / (‖y‖ max D), of each pair."""
-    d = degrees(affinity)
+    d, m = degrees(affinity), metric(affinity, kind)
     y = np.asarray(vectors, float).reshape(len(values), -1)
-    if kind == "normalized":
-        error = d * y - y @ affinity - values[:, None] * d * y
-        return np.linalg.norm(error / np.sqrt(d), axis=1) / np.linalg.norm(y * np.sqrt(d), axis=1)
-    sums = np.asarray(affinity, float).sum(1)
-    error = sums * y - y @ affinity - values[:, None] * y
-    return np.linalg.norm(error, axis=1) / (np.linalg.norm(y, axis=1) * d.max())
+    error = d * y - y @ affinity - values[:, None] * m * y
+    scale = 1 if kind == "normalized" else d.max()
+    return np.linalg.norm(error / np.sqrt(m), axis=1) / (scale * np.linalg.norm(y * np.sqrt(m), axis=1))
 
 
 def metric(affinity: Array, kind: str = "normalized") -> Array:
