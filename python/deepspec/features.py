@@ -74,7 +74,7 @@ def extract(image: Image8, features: FeatureSource) -> Features:
     """
     if isinstance(features, str):
         if features not in _NAMED:
-            raise ValueError(f"features must be one of {', '.join(map(repr, _NAMED))}, got {features!r}")
+            raise ValueError(f"features must be one of {', '.join(map(repr, names()))}, got {features!r}")
         features = _NAMED[features]
     result = features(image) if callable(features) else features
     height, width = image.shape[:2]
@@ -92,6 +92,11 @@ def extract(image: Image8, features: FeatureSource) -> Features:
             f"{covered[0]:g} x {covered[1]:g}"
         )
     return result
+
+
+def names() -> tuple[str, ...]:
+    """The names that `extract` knows."""
+    return tuple(_NAMED)
 
 
 def classical(image: Image8) -> Features:

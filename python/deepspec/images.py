@@ -44,14 +44,12 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
     try:
         with Image.open(source) as image:
             return _from_pil(image, name)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except OSError as error:
-        if name in str(error):
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and name in str(error):
             raise
-        raise OSError(f"{name}: cannot be read as an image: {error}") from error
-    except (SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
-        # Pillow's decoders raise these on broken files.
+        # On broken files Pillow's decoders raise errors of many kinds.
         raise OSError(f"{name}: cannot be read as an image: {error}") from error
 
 

@@ -69,7 +69,7 @@ def show_eigenvector(d: Decomposition, index: int = 1, *, ax: Axes | None = None
         raise ValueError(f"index must be at least 0 and below k = {len(vectors)}, got {index}")
     y = vectors[index]
     # A few extreme cells would leave the rest pale.
-    limit = float(np.quantile(np.abs(y), 0.99)) or 1.0
+    limit = float(np.quantile(np.abs(y), 0.98)) or 1.0
     rows, columns = y.shape
     ax = _axes(d.image, ax)
     ax.imshow(
