@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "deepspec/kernels/kernels.hpp"
+
+using deepspec::kernels::tile_entries;
+using deepspec::kernels::tile_size;
+using deepspec::kernels::TileKernels;
+
+namespace {
+
+constexpr int skipped = 77;  // ctest's SKIP_RETURN_CODE
+
+std::vector<float> random_floats(std::size_t size, unsigned seed) {
+    std::mt19937 random(seed);
+    std::vector<float> values(size);
+    for (float& value : values) value = std::uniform_real_distribution(-1.0f, 1.0f)(random);
+    return values;
+}
+
+void check_gram(const TileKernels& kernels, std::size_t channels, float scale) {
+    const std::vector<float> rows = random_floats(channels * tile_size, 1);
+    const std::vector<float> columns = random_floats(channels * tile_size, 2);
+    std::vector<float> tile(tile_entries, NAN);  // what lies there is overwritten, not added to
+    kernels.gram(rows.data(), columns.data(), channels, scale, tile.data());
+    for (std::size_t i = 0; i < tile_size; ++i)
+        for (std::size_t j = 0; j < tile_size; ++j) {
+            double sum = 0.0, magnitude = 0.0;
+            for (std::size_t c = 0; c < channels; ++c) {
+                const double term = static_cast<double>(rows[c * tile_size + i]) *
+                                    static_cast<double>(columns[c * tile_size + j]);
+                sum += term;
+                magnitude += std::abs(term);
+            }
+            const double rounding =
+                6e-8 * (static_cast<double>(channels) + 1.0) * magnitude * static_cast<double>(scale);
+            CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]),
+                       std::max(0.0, static_cast<double>(scale) * sum), rounding);
+        }
+}
+
+void check_product(const TileKernels& kernels) {
+    const std::vector<float> tile = random_floats(tile_entries, 3);
+    const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
+    const std::vector<float> before_rows = random_floats(tile_size, 6),
+                             before_columns = random_floats(tile_size, 7);
+    std::vector<float> y_rows = before_rows, y_columns = before_columns;
+    kernels.product(tile.data(), x_rows.data(), x_columns.data(), y_rows.data(), y_columns.data());
+    for (std::size_t i = 0; i < tile_size; ++i) {
+        double row = static_cast<double>(before_rows[i]), column = static_cast<double>(before_columns[i]);
+        for (std::size_t j = 0; j < tile_size; ++j) {
+            row += static_cast<double>(tile[i * tile_size + j]) * static_cast<double>(x_columns[j]);
+            column += static_cast<double>(tile[j * tile_size + i]) * static_cast<double>(x_rows[j]);
+        }
+        CHECK_NEAR(static_cast<double>(y_rows[i]), row, 3e-5);
+        CHECK_NEAR(static_cast<double>(y_columns[i]), column, 3e-5);
+    }
+}
+
+}  // namespace
+
+// Tests the set that $DEEPSPEC_ISA forces, or the one this processor gets by itself.
+int main() {
+    const char* variable = std::getenv("DEEPSPEC_ISA");
+    const std::string forced = variable != nullptr ? variable : "";
+    if (forced == "unknown") {
+        CHECK_THROWS(std::invalid_argument, "got \"unknown\"", deepspec::kernels::selected());
+        return check::result();
+    }
+    try {
+        deepspec::kernels::selected();
+    } catch (const std::invalid_argument& error) {
+        std::cerr << error.what() << "\n";
+        return forced == "portable" ? 1 : skipped;
+    }
+    const TileKernels& kernels = deepspec::kernels::selected();
+    std::cout << kernels.instruction_set << "\n";
+    if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
+    for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
+        for (const float scale : {1.0f, 0.125f, 3.0f}) check_gram(kernels, channels, scale);
+    check_product(kernels);
+    return check::result();
+}
