@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import dinov2
 import numpy as np
 import scipy
 import scipy.linalg
@@ -205,7 +206,7 @@ def make_problem(grid: tuple[int, int]) -> tuple[Array, Array]:
     """
     test_data = os.environ.get("DEEPSPEC_TEST_DATA")
     if test_data:
-        features, photo = dinov2(Path(test_data) / "dinov2_features")
+        photo, features = dinov2.load(Path(test_data) / "dinov2_features")
         zoom = (grid[0] / features.shape[0], grid[1] / features.shape[1], 1)
         features = ndimage.zoom(features, zoom, order=1, grid_mode=True, mode="nearest")
         # Interpolation makes neighbours more alike than a network of that grid would.
@@ -219,17 +220,6 @@ def make_problem(grid: tuple[int, int]) -> tuple[Array, Array]:
     size = (grid[1], grid[0])
     image = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR))
     return np.ascontiguousarray(features, np.float32), image
-
-
-def dinov2(folder: Path) -> tuple[Array, Array]:
-    """The test data's patch tokens (37, 37, 384) and the 518 × 518 pixels they are of."""
-    raw = (folder / "dino_0_vits14.safetensors").read_bytes()
-    header_size = int.from_bytes(raw[:8], "little")
-    tensor = json.loads(raw[8 : 8 + header_size])["output"]
-    start, stop = (8 + header_size + offset for offset in tensor["data_offsets"])
-    tokens = np.frombuffer(raw[start:stop], "<f4").reshape(37, 37, CHANNELS)
-    photo = Image.open(folder / "dino_0.png").convert("RGB").resize((520, 520), Image.Resampling.BICUBIC)
-    return tokens, np.asarray(photo)[1:519, 1:519]
 
 
 def surrogate(photo: Array, grid: tuple[int, int]) -> Array:

@@ -89,7 +89,7 @@ def assert_agrees(pairs: deepspec.Eigenpairs, affinity: Array, kind: str = "norm
     np.testing.assert_allclose(pairs.degrees.ravel(), degrees, rtol=1e-4)
 
     values, expected = oracle.eigenpairs(affinity, k + 10, kind)
-    if values[-1] - values[k - 1] < 1e-3 * scale:  # a cluster may run on: see where it ends
+    if values[-1] - values[k - 1] < 1e-4 * scale:  # a cluster may run on: see where it ends
         values, expected = oracle.eigenpairs(affinity, n, kind)
     assert pairs.values[0] == 0
     assert (np.diff(pairs.values) >= 0).all()
@@ -106,7 +106,7 @@ def assert_agrees(pairs: deepspec.Eigenpairs, affinity: Array, kind: str = "norm
         assert_same_subspace(vectors, expected, values / scale, residuals.max(), weight, size)
 
     assert (vectors[0] >= 0).all()
-    for vector in vectors:
+    for vector in vectors[1:]:
         np.testing.assert_array_equal(oracle.signed(vector), vector)
 
 

@@ -1,0 +1,125 @@
+"""Real photographs and the features of real networks."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import checks
+import dinov2
+import ecssd
+import numpy as np
+import oracle
+import pytest
+from PIL import Image
+from scipy import ndimage
+from squeezenet import SqueezeNet
+
+import deepspec
+
+# photograph, short side for SqueezeNet (0: DINOv2's own picture and tokens), arguments
+REAL_PROBLEMS: list[tuple[str, int, dict[str, Any]]] = [
+    ("photos/chelsea.png", 240, {"color_weight": 10}),
+    ("photos/astronaut.png", 320, {"color_weight": 0}),
+    ("photos/coffee.png", 320, {"color_weight": 1}),
+    ("photos/rocket.jpg", 320, {"color_weight": math.inf}),
+    ("photos/motorcycle_left.png", 320, {"color_weight": 10, "color": "knn_hsv"}),
+    ("photos/chelsea.png", 320, {"color_weight": 10, "color": "random_walk", "k": 10}),
+    ("photos/coffee.png", 320, {"color_weight": math.inf, "color": "random_walk"}),
+    ("photos/rocket.jpg", 240, {"color_weight": 1, "color": "knn_hsv", "laplacian": "unnormalized"}),
+    ("ECSSD/images/0011.jpg", 400, {"color_weight": 4, "k": 15}),
+    ("ECSSD/images/0012.jpg", 480, {"color_weight": 10, "normalize_features": False}),
+    ("dinov2", 0, {"color_weight": 0, "k": 15}),
+    ("dinov2", 0, {"color_weight": 10}),
+    ("photos/coffee.png", 368, {"color_weight": 10, "grid": (46, 62)}),
+]
+
+
+@pytest.fixture(scope="module")
+def squeezenet(test_data: Path) -> SqueezeNet:
+    return SqueezeNet(test_data / "squeezenet" / "squeezenet_v1.0.npz")
+
+
+@pytest.mark.parametrize(("name", "short_side", "options"), REAL_PROBLEMS)
+def test_real_problem_agrees_with_the_oracle(
+    test_data: Path, name: str, short_side: int, options: dict[str, Any]
+) -> None:
+    if name == "dinov2":
+        image, features = dinov2.load(test_data / "dinov2_features")
+    else:
+        image = ecssd.read_image(test_data / name)
+        network = SqueezeNet(test_data / "squeezenet" / "squeezenet_v1.0.npz", short_side)
+        features = network(image).array
+    pairs = deepspec.eigenpairs(features, image, **options)
+    graph = {name: value for name, value in options.items() if name not in ("k", "laplacian")}
+    affinity = checks.fused_affinity(features, image, **graph)
+    checks.assert_agrees(pairs, affinity, options.get("laplacian", "normalized"))
+
+
+@pytest.mark.parametrize(("name", "classes"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})])
+def test_squeezenet_recognises(test_data: Path, squeezenet: SqueezeNet, name: str, classes: set[int]) -> None:
+    """The rest of the network on top of our features names a cat (tabby, tiger, Egyptian) and a coffee."""
+    with np.load(test_data / "squeezenet" / "squeezenet_v1.0.npz") as weights:
+        weight, bias = weights["conv_final.weight"][:, :, 0, 0], weights["conv_final.bias"]
+    picture = Image.open(test_data / "photos" / name).resize((256, 256))
+    activations = squeezenet.fire9(np.asarray(picture))
+    assert activations.shape == (16, 16, 512)
+    scores = np.maximum(activations @ weight.T + bias, 0).mean((0, 1))
+    assert int(scores.argmax()) in classes
+
+
+def test_squeezenet_cells_cover_the_image(squeezenet: SqueezeNet) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (123, 211, 3), dtype=np.uint8)
+    features = squeezenet(image)
+    assert features.array.shape == (30, 51, 512)
+    np.testing.assert_allclose(features.cell, (16 * 123 / 480, 16 * 211 / 823))
+    np.testing.assert_allclose(features.array.mean((0, 1)), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("color_weight", [0, 10])
+def test_second_eigenvector_of_dinov2_features_is_the_creature(test_data: Path, color_weight: float) -> None:
+    """A drawing in saturated colours on a gray ground: which pixels are the creature's is known."""
+    image, tokens = dinov2.load(test_data / "dinov2_features")
+    creature = ndimage.binary_fill_holes(np.ptp(image.astype(int), axis=-1) > 20)
+    d = deepspec.decompose(image, tokens, k=5, color_weight=color_weight)
+    assert d.pairs.vectors.shape == (5, 37, 37)
+    assert ecssd.iou(deepspec.segment_object(d, refine=None), creature) > 0.8
+    box, (rows, columns) = deepspec.localize(d), np.nonzero(creature)
+    truth = np.zeros_like(creature)
+    truth[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    found = np.zeros_like(creature)
+    found[box.ymin : box.ymax, box.xmin : box.xmax] = True
+    assert ecssd.iou(found, truth) > 0.8
+
+
+@pytest.mark.parametrize("name", ["COCO_train2014_000000000036", "COCO_train2014_000000001025"])
+def test_sign_rule_is_that_of_the_authors_eigenvectors(test_data: Path, name: str) -> None:
+    folder = test_data / "authors_eigenvectors"
+    with Image.open(folder / f"{name}.jpg") as image:
+        width, height = image.size
+    with np.load(folder / f"{name}.npz") as archive:
+        values, vectors = archive["eigenvalues"], archive["eigenvectors"]
+    assert vectors.shape == (20, (height // 8) * (width // 8))
+    assert (np.diff(values) >= 0).all()
+    assert np.ptp(vectors[0]) < 1e-3 * abs(vectors[0]).max()
+    for vector in vectors[1:]:
+        np.testing.assert_array_equal(oracle.signed(vector), vector)
+        np.testing.assert_array_equal(oracle.signed(-vector), vector)
+
+
+def test_mean_iou_on_some_of_ecssd(test_data: Path, squeezenet: SqueezeNet) -> None:
+    examples = ecssd.find_examples(test_data / "ECSSD")[::10]
+    scores = ecssd.evaluate(examples, squeezenet, [4.0])[4.0]
+    assert scores["smaller"] > 0.40
+    assert scores["border"] > 0.47
+    assert scores["border"] > ecssd.mean_baseline(examples, ecssd.centred_ellipse) + 0.05
+
+
+@pytest.mark.slow
+def test_mean_iou_on_ecssd(test_data: Path, squeezenet: SqueezeNet) -> None:
+    examples = ecssd.find_examples(test_data / "ECSSD")
+    assert len(examples) == 200
+    for scores in ecssd.evaluate(examples, squeezenet, [3.0, 4.0, 5.0]).values():
+        assert scores["smaller"] >= 0.41
+        assert scores["border"] >= 0.48
