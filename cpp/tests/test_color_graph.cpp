@@ -128,8 +128,7 @@ Dense hsv_twin(const Image& image, std::size_t k) {
         const double* rgb = image.pixels.data() + 3 * i;
         const double value = std::max({rgb[0], rgb[1], rgb[2]});
         const double least = std::min({rgb[0], rgb[1], rgb[2]});
-        // Hue starts at a third of a turn for every brightest channel and leans to the brighter of its
-        // neighbours. are.
+        // A third of a turn per brightest channel, less or more as one of the other two is brighter.
         double turns = 0.0;
         if (value > least) {
             const auto brightest = static_cast<std::size_t>(std::max_element(rgb, rgb + 3) - rgb);
