@@ -53,7 +53,8 @@ Csr to_csr(ds::SparseMatrix matrix) {
 
 ds::SparseView csr_view(const Csr& csr) {
     const auto& [row_starts, columns, values] = csr;
-    return {static_cast<std::size_t>(row_starts.size() - 1), row_starts.data(), columns.data(), values.data()};
+    return {static_cast<std::size_t>(row_starts.size() - 1), row_starts.data(), columns.data(),
+            values.data()};
 }
 
 ds::ImageView image_view(const Array<double>& image) {
@@ -62,8 +63,8 @@ ds::ImageView image_view(const Array<double>& image) {
 
 template <class T>
 ds::FeatureView<T> feature_view(const Array<T>& features) {
-    return {features.data(), static_cast<std::size_t>(features.shape(0)), static_cast<std::size_t>(features.shape(1)),
-            static_cast<std::size_t>(features.shape(2))};
+    return {features.data(), static_cast<std::size_t>(features.shape(0)),
+            static_cast<std::size_t>(features.shape(1)), static_cast<std::size_t>(features.shape(2))};
 }
 
 // A pool whose caller's thread looks for Ctrl-C now and then.
@@ -80,7 +81,8 @@ class InterruptiblePool : public ds::ThreadPool {
 
 std::vector<std::pair<std::size_t, double>> default_searches() { return {{20, 2.0}, {10, 0.1}}; }
 
-Csr color_knn(const Array<double>& image, const std::vector<std::pair<std::size_t, double>>& searches, int threads) {
+Csr color_knn(const Array<double>& image, const std::vector<std::pair<std::size_t, double>>& searches,
+              int threads) {
     std::vector<ds::ColorSearch> color_searches;
     for (const auto& [neighbors, weight] : searches) color_searches.push_back({neighbors, weight});
     ds::SparseMatrix graph;
@@ -116,12 +118,13 @@ Csr color_random_walk(const Array<double>& image, int threads) {
 }
 
 ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options, ds::ThreadPool& pool) {
-    return std::visit([&](const auto& array) { return ds::feature_gram(feature_view(array), options, pool); }, features);
+    return std::visit([&](const auto& array) { return ds::feature_gram(feature_view(array), options, pool); },
+                      features);
 }
 
 double gram_bytes(const Features& features, std::size_t n) {
-    const std::size_t channels = std::visit(
-        [](const auto& array) { return static_cast<std::size_t>(array.shape(2)); }, features);
+    const std::size_t channels =
+        std::visit([](const auto& array) { return static_cast<std::size_t>(array.shape(2)); }, features);
     return ds::TiledMatrix::bytes(n) + static_cast<double>((n + 96) * channels * sizeof(float));
 }
 
@@ -129,8 +132,9 @@ Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::
                           int threads) {
     const ds::GramOptions options{grid.first, grid.second, normalize};
     const std::size_t n = options.height * options.width;
-    ds::require_memory(gram_bytes(features, n) + static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
-                       "the dense affinity of " + std::to_string(n) + " cells");
+    ds::require_memory(
+        gram_bytes(features, n) + static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
+        "the dense affinity of " + std::to_string(n) + " cells");
     Array<float> result({n, n});
     float* out = result.mutable_data();
     {
@@ -184,9 +188,10 @@ py::dict solve(const ds::TiledMatrix* dense, const std::optional<Csr>& sparse, d
     return result;
 }
 
-py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std::size_t> grid, bool normalize,
-                            const std::optional<Csr>& colors, double color_weight, std::size_t k,
-                            const std::string& laplacian, const std::string& solver, double tolerance, int threads) {
+py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std::size_t> grid,
+                            bool normalize, const std::optional<Csr>& colors, double color_weight,
+                            std::size_t k, const std::string& laplacian, const std::string& solver,
+                            double tolerance, int threads) {
     const ds::GramOptions options{grid.first, grid.second, normalize};
     const std::size_t n = options.height * options.width;
     ds::require_memory(gram_bytes(features, n) + ds::eigenpairs_bytes(n, k),
@@ -199,8 +204,8 @@ py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std
     return solve(&gram, colors, color_weight, {k, laplacian, solver, tolerance}, pool);
 }
 
-py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string& laplacian, const std::string& solver,
-                           double tolerance, int threads) {
+py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string& laplacian,
+                           const std::string& solver, double tolerance, int threads) {
     const auto n = static_cast<std::size_t>(std::get<0>(affinity).size() - 1);
     ds::require_memory(ds::eigenpairs_bytes(n, k), "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
@@ -209,7 +214,8 @@ py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string
 
 py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::string& laplacian,
                           const std::string& solver, double tolerance, int threads) {
-    const std::size_t n = std::visit([](const auto& m) { return static_cast<std::size_t>(m.shape(0)); }, affinity);
+    const std::size_t n =
+        std::visit([](const auto& m) { return static_cast<std::size_t>(m.shape(0)); }, affinity);
     ds::require_memory(ds::TiledMatrix::bytes(n) + ds::eigenpairs_bytes(n, k),
                        "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
@@ -267,11 +273,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("color_knn_hsv", &color_knn_hsv, py::arg("image"), py::kw_only(), py::arg("neighbors") = 20,
           py::arg("threads"));
     m.def("color_random_walk", &color_random_walk, py::arg("image"), py::kw_only(), py::arg("threads"));
-    m.def("feature_gram", &feature_gram, py::arg("features"), py::kw_only(), py::arg("grid"), py::arg("normalize"),
-          py::arg("threads"));
+    m.def("feature_gram", &feature_gram, py::arg("features"), py::kw_only(), py::arg("grid"),
+          py::arg("normalize"), py::arg("threads"));
     m.def("feature_eigenpairs", &feature_eigenpairs, py::arg("features"), py::kw_only(), py::arg("grid"),
-          py::arg("normalize"), py::arg("colors"), py::arg("color_weight"), py::arg("k"), py::arg("laplacian"),
-          py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
+          py::arg("normalize"), py::arg("colors"), py::arg("color_weight"), py::arg("k"),
+          py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
     m.def("sparse_eigenpairs", &sparse_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),
           py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
     m.def("dense_eigenpairs", &dense_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),

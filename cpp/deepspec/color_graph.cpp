@@ -17,7 +17,9 @@ struct NeighborLists {
     std::size_t per_point;
     std::vector<std::int32_t> indices;
 
-    std::span<const std::int32_t> of(std::size_t i) const { return {indices.data() + i * per_point, per_point}; }
+    std::span<const std::int32_t> of(std::size_t i) const {
+        return {indices.data() + i * per_point, per_point};
+    }
 };
 
 // coordinate(0) … coordinate(count - 1) run from 0 to 1.
@@ -76,9 +78,7 @@ template <class Emit>
 void merge(std::span<const std::int32_t> a, std::span<const std::int32_t> b, Emit emit) {
     std::size_t i = 0, j = 0;
     while (i < a.size() || j < b.size()) {
-        const std::int32_t column = i == a.size()   ? b[j]
-                                    : j == b.size() ? a[i]
-                                                    : std::min(a[i], b[j]);
+        const std::int32_t column = i == a.size() ? b[j] : j == b.size() ? a[i] : std::min(a[i], b[j]);
         int count = 0;
         for (; i < a.size() && a[i] == column; ++i) ++count;
         for (; j < b.size() && b[j] == column; ++j) ++count;
@@ -161,8 +161,8 @@ SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searc
         offset += k;
     }
     sort_lists(lists, pool);
-    return symmetric_graph(lists, [](std::size_t, std::size_t, int count) { return static_cast<double>(count); },
-                           pool);
+    return symmetric_graph(
+        lists, [](std::size_t, std::size_t, int count) { return static_cast<double>(count); }, pool);
 }
 
 SparseMatrix knn_hsv_color_graph(ImageView image, std::size_t neighbors, ThreadPool& pool) {
@@ -177,7 +177,10 @@ SparseMatrix knn_hsv_color_graph(ImageView image, std::size_t neighbors, ThreadP
     find_neighbors(points, lists.per_point, 0, lists, pool);
     sort_lists(lists, pool);
     return symmetric_graph(
-        lists, [&](std::size_t i, std::size_t j, int) { return std::max(0.0, 1.0 - distance(points[i], points[j])); },
+        lists,
+        [&](std::size_t i, std::size_t j, int) {
+            return std::max(0.0, 1.0 - distance(points[i], points[j]));
+        },
         pool);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -11,7 +12,11 @@ namespace deepspec {
 namespace {
 
 constexpr std::size_t dense_size = 128;  // a full decomposition is the fastest solver up to here
-constexpr std::size_t search_margin = 24;
+
+// The smallest problems, and nearly all pairs of larger ones.
+bool needs_dense(std::size_t size, std::size_t count) {
+    return size <= dense_size || krylov_dimension(count) >= size;
+}
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
     return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
@@ -24,11 +29,15 @@ struct Component {
     double mass = 0.0;
 };
 
-double null_entry(const Laplacian& laplacian, std::size_t vertex) { return 1.0 / laplacian.vertex_factor(vertex); }
+double null_entry(const Laplacian& laplacian, std::size_t vertex) {
+    return 1.0 / laplacian.vertex_factor(vertex);
+}
 
-// Components that have edges, the heaviest first.
-std::vector<Component> find_components(const Laplacian& laplacian) {
-    const std::vector<std::size_t> numbers = laplacian.affinity().components();
+// Components that have edges, the heaviest first. Entries that together cannot move an eigenvalue by a tenth
+// of the tolerance do not connect: a search would meet their eigenvalues as one multiple eigenvalue 0.
+std::vector<Component> find_components(const Laplacian& laplacian, double tolerance) {
+    const std::vector<std::size_t> numbers =
+        laplacian.components(0.1 * tolerance / static_cast<double>(laplacian.size()));
     std::vector<Component> components(*std::max_element(numbers.begin(), numbers.end()) + 1);
     for (std::size_t i = 0; i < numbers.size(); ++i) {
         if (laplacian.isolated(i)) continue;
@@ -74,9 +83,9 @@ std::vector<Candidate> null_vectors(const Laplacian& laplacian, const std::vecto
 }
 
 // The same numbers in (-1, 1) on every platform (splitmix64), which std's distributions do not promise.
-std::vector<double> start_vector(std::size_t size) {
+std::vector<double> start_vector(std::size_t size, std::uint64_t seed) {
     std::vector<double> start(size);
-    std::uint64_t state = 0;
+    std::uint64_t state = seed;
     for (double& entry : start) {
         std::uint64_t z = (state += 0x9e3779b97f4a7c15u);
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -87,62 +96,122 @@ std::vector<double> start_vector(std::size_t size) {
     return start;
 }
 
-// x -> (2 - L / scale) x on one component, its null vector moved to the far end of the spectrum.
-class DeflatedComponent {
+// x -> (2 - L / scale) x on one component; vectors that are known are moved to the far end of the spectrum.
+class ComponentSearch {
   public:
-    DeflatedComponent(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
-        : laplacian_(laplacian), component_(component), pool_(pool), null_(component.vertices.size()) {
-        for (std::size_t i = 0; i < null_.size(); ++i)
-            null_[i] = null_entry(laplacian, component.vertices[i]) / std::sqrt(component.mass);
+    ComponentSearch(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
+        : laplacian_(laplacian), component_(component), pool_(pool) {
+        std::vector<double> null(size());
+        for (std::size_t i = 0; i < size(); ++i)
+            null[i] = null_entry(laplacian, component.vertices[i]) / std::sqrt(component.mass);
+        known_.push_back(std::move(null));
     }
 
-    SymmetricOperator as_operator() {
-        std::vector<double> start = start_vector(null_.size());
+    // The `count` smallest pairs beside the null vector; where not all converged, fewer, and complete() is
+    // false.
+    std::vector<Candidate> smallest(std::size_t count, Solver solver, const SolverOptions& options) {
+        const bool dense = needs_dense(size(), count);
+        std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
+        if (!dense && complete_ && looks_symmetric()) add_copies(found, solver, options);
+        for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
+        return found;
+    }
+
+    bool complete() const { return complete_; }
+    std::size_t n_products() const { return n_products_; }
+
+  private:
+    std::size_t size() const { return component_.vertices.size(); }
+
+    std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options) {
+        std::vector<double> start = start_vector(size(), known_.size());
         project(start);
-        return {null_.size(), [this](const double* x, double* y) { apply(x, y); }, std::move(start)};
+        const SymmetricOperator op{size(), [this](const double* x, double* y) { apply(x, y); },
+                                   std::move(start)};
+        const RitzPairs pairs = solver(op, count, options);
+        n_products_ += pairs.n_products;
+        complete_ = complete_ && pairs.values.size() == count;
+        std::vector<Candidate> found;
+        for (std::size_t j = 0; j < pairs.values.size(); ++j) {
+            const double* vector = pairs.vectors.data() + j * size();
+            found.push_back({2.0 - pairs.values[j], {vector, vector + size()}});
+        }
+        return found;
     }
 
-    std::vector<double> to_all_vertices(const double* x) const {
+    // A Krylov space holds one direction of an eigenspace, so that a search misses the others of a multiple
+    // eigenvalue. Searched again, without what is known and from another start, they show.
+    void add_copies(std::vector<Candidate>& found, Solver solver, const SolverOptions& options) {
+        for (const Candidate& candidate : found) known_.push_back(candidate.vector);
+        for (;;) {
+            std::vector<Candidate> next = search(1, solver, options);
+            if (next.empty() || next.front().value >= found.back().value - options.tolerance) return;
+            known_.push_back(next.front().vector);
+            found.back() = std::move(next.front());
+            std::sort(found.begin(), found.end(),
+                      [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
+        }
+    }
+
+    // Multiple eigenvalues come from symmetry, and symmetry shows in vertices of equal degree; among the
+    // degrees of a photograph's features they are rare.
+    bool looks_symmetric() const {
+        std::vector<double> degrees;
+        for (const std::size_t vertex : component_.vertices) degrees.push_back(laplacian_.degrees()[vertex]);
+        std::sort(degrees.begin(), degrees.end());
+        std::size_t equal = 0;
+        for (std::size_t i = 1; i < degrees.size(); ++i)
+            equal += degrees[i] - degrees[i - 1] <= 2e-7 * degrees[i];
+        return 16 * equal > degrees.size();
+    }
+
+    std::vector<double> to_all_vertices(const std::vector<double>& x) const {
         std::vector<double> full(laplacian_.size(), 0.0);
-        for (std::size_t i = 0; i < null_.size(); ++i) full[component_.vertices[i]] = x[i];
+        for (std::size_t i = 0; i < size(); ++i) full[component_.vertices[i]] = x[i];
         return full;
     }
 
-  private:
-    double project(std::vector<double>& x) const {
-        const double along = dot(null_, x);
-        for (std::size_t i = 0; i < x.size(); ++i) x[i] -= along * null_[i];
-        return along;
+    void project(std::vector<double>& x) const {
+        for (const std::vector<double>& known : known_) {
+            const double along = dot(known, x);
+            for (std::size_t i = 0; i < x.size(); ++i) x[i] -= along * known[i];
+        }
     }
 
     void apply(const double* x, double* y) const {
-        std::vector<double> inside(x, x + null_.size());
-        const double along = project(inside);
-        const std::vector<double> full = to_all_vertices(inside.data());
+        std::vector<double> inside(x, x + size());
+        project(inside);
+        const std::vector<double> full = to_all_vertices(inside);
         std::vector<double> product(full.size());
         laplacian_.apply(full.data(), product.data(), pool_);
-        for (std::size_t i = 0; i < inside.size(); ++i)
-            inside[i] = 2.0 * inside[i] - product[component_.vertices[i]];
-        project(inside);
-        for (std::size_t i = 0; i < inside.size(); ++i) y[i] = inside[i] - along * null_[i];
+        std::vector<double> result(size());
+        for (std::size_t i = 0; i < size(); ++i)
+            result[i] = 2.0 * inside[i] - product[component_.vertices[i]];
+        project(result);
+        for (std::size_t i = 0; i < size(); ++i) y[i] = result[i] - (x[i] - inside[i]);
     }
 
     const Laplacian& laplacian_;
     const Component& component_;
     ThreadPool& pool_;
-    std::vector<double> null_;
+    std::vector<std::vector<double>> known_;  // orthonormal
+    std::size_t n_products_ = 0;
+    bool complete_ = true;
 };
 
 // The sign of METHOD: negative entries are the majority; where neither sign is one, or one is everywhere, the
 // entry of largest absolute value, the first of equals, is positive.
 void fix_sign(float* vector, std::size_t n) {
-    const auto positive = static_cast<std::size_t>(std::count_if(vector, vector + n, [](float v) { return v > 0; }));
-    const auto negative = static_cast<std::size_t>(std::count_if(vector, vector + n, [](float v) { return v < 0; }));
+    const auto positive =
+        static_cast<std::size_t>(std::count_if(vector, vector + n, [](float v) { return v > 0; }));
+    const auto negative =
+        static_cast<std::size_t>(std::count_if(vector, vector + n, [](float v) { return v < 0; }));
     bool negate = false;
     if (2 * positive > n && positive < n) {
         negate = true;
     } else if (!(2 * negative > n && negative < n)) {
-        negate = *std::max_element(vector, vector + n, [](float a, float b) { return std::abs(a) < std::abs(b); }) < 0;
+        negate = *std::max_element(vector, vector + n,
+                                   [](float a, float b) { return std::abs(a) < std::abs(b); }) < 0;
     }
     if (negate)
         for (std::size_t i = 0; i < n; ++i) vector[i] = -vector[i];
@@ -155,35 +224,33 @@ Solver find_solver(const std::string& name) {
     throw std::invalid_argument("solver must be \"auto\" or \"spectra\", got \"" + name + "\"");
 }
 
-Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver, const SolverOptions& options,
-                               ThreadPool& pool) {
+Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
+                               const SolverOptions& options, ThreadPool& pool) {
     const std::size_t n = laplacian.size();
     if (k < 1 || k > n)
-        throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " + std::to_string(k));
+        throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
+                                    std::to_string(k));
     Eigenpairs result;
-    const std::vector<Component> components = find_components(laplacian);
+    const std::vector<Component> components = find_components(laplacian, options.tolerance);
     std::vector<Candidate> candidates = null_vectors(laplacian, components, k);
     const std::size_t n_null = candidates.size();
     bool complete = true;
     if (n_null < k) {
         for (const Component& component : components) {
-            const std::size_t size = component.vertices.size();
-            const std::size_t count = std::min(k - n_null, size - 1);
+            const std::size_t count = std::min(k - n_null, component.vertices.size() - 1);
             if (count == 0) continue;
-            DeflatedComponent deflated(laplacian, component, pool);
-            const bool small = size <= dense_size || count + search_margin >= size;
-            const RitzPairs found =
-                (small ? largest_eigenpairs_dense : solver)(deflated.as_operator(), count, options);
-            complete = complete && found.values.size() == count;
-            result.n_products += found.n_products;
-            for (std::size_t j = 0; j < found.values.size(); ++j)
-                candidates.push_back({2.0 - found.values[j], deflated.to_all_vertices(found.vectors.data() + j * size)});
+            ComponentSearch search(laplacian, component, pool);
+            std::vector<Candidate> found = search.smallest(count, solver, options);
+            result.n_products += search.n_products();
+            complete = complete && search.complete();
+            std::move(found.begin(), found.end(), std::back_inserter(candidates));
         }
-        for (std::size_t i = 0; i < n; ++i) {
+        std::size_t n_isolated = 0;
+        for (std::size_t i = 0; i < n && n_isolated < k; ++i) {
             if (!laplacian.isolated(i)) continue;
             candidates.push_back({1.0 / laplacian.scale(), std::vector<double>(n, 0.0)});
             candidates.back().vector[i] = 1.0;
-            if (candidates.size() > 2 * k + n_null) break;  // they are all alike, k of them are enough
+            ++n_isolated;
         }
         std::stable_sort(candidates.begin() + static_cast<std::ptrdiff_t>(n_null), candidates.end(),
                          [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
@@ -219,16 +286,16 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         result.residuals.push_back(residuals[j]);
         for (std::size_t i = 0; i < n; ++i)
             out[i] = static_cast<float>(laplacian.vertex_factor(i) * candidates[j].vector[i]);
-        fix_sign(out, n);
+        if (j > 0) fix_sign(out, n);  // the constant vector is positive already
         out += n;
     }
     return result;
 }
 
 double eigenpairs_bytes(std::size_t n, std::size_t k) {
-    const auto rows = static_cast<double>(n), pairs = static_cast<double>(k);
-    const double search = rows * (std::max(2.0 * pairs + 1.0, pairs + search_margin) + 3.0 * pairs + 10.0);
-    const double dense = n <= dense_size || k + search_margin >= n ? 4.0 * rows * rows : 0.0;
+    const auto rows = static_cast<double>(n);
+    const double search = rows * static_cast<double>(krylov_dimension(k) + 3 * k + 10);
+    const double dense = needs_dense(n, k) ? 4.0 * rows * rows : 0.0;
     return sizeof(double) * std::max(search, dense);
 }
 

@@ -1,8 +1,8 @@
-#include <algorithm>
+#include <Spectra/SymEigsSolver.h>
 
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
-#include <Spectra/SymEigsSolver.h>
+#include <algorithm>
 
 #include "deepspec/eigensolver.hpp"
 
@@ -23,21 +23,25 @@ class SpectraOperator {
     const SymmetricOperator& op_;
 };
 
-RitzPairs to_ritz_pairs(const Eigen::VectorXd& values, const Eigen::MatrixXd& vectors, std::size_t n_products) {
+RitzPairs to_ritz_pairs(const Eigen::VectorXd& values, const Eigen::MatrixXd& vectors,
+                        std::size_t n_products) {
     return {{values.begin(), values.end()}, {vectors.data(), vectors.data() + vectors.size()}, n_products};
 }
 
 }  // namespace
 
-RitzPairs largest_eigenpairs_spectra(const SymmetricOperator& op, std::size_t count, const SolverOptions& options) {
+RitzPairs largest_eigenpairs_spectra(const SymmetricOperator& op, std::size_t count,
+                                     const SolverOptions& options) {
     SpectraOperator spectra_op(op);
     const auto wanted = static_cast<Eigen::Index>(count);
-    const Eigen::Index subspace = std::min(spectra_op.rows(), std::max(2 * wanted + 1, wanted + 24));
+    const Eigen::Index subspace =
+        std::min(spectra_op.rows(), static_cast<Eigen::Index>(krylov_dimension(count)));
     Spectra::SymEigsSolver<SpectraOperator> solver(spectra_op, wanted, subspace);
     solver.init(op.start.data());
     const Eigen::Index restarts =
         std::max<Eigen::Index>(1, static_cast<Eigen::Index>(options.max_products) / (subspace - wanted));
-    solver.compute(Spectra::SortRule::LargestAlge, restarts, options.tolerance / 2, Spectra::SortRule::LargestAlge);
+    solver.compute(Spectra::SortRule::LargestAlge, restarts, options.tolerance / 2,
+                   Spectra::SortRule::LargestAlge);
     return to_ritz_pairs(solver.eigenvalues(), solver.eigenvectors(),
                          static_cast<std::size_t>(solver.num_operations()));
 }

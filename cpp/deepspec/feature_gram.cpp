@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -72,7 +72,8 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
             alignas(64) std::array<float, tile_size> y_rows{}, y_columns{};
             kernel.product(storage_.data() + index * tile_entries, x_float.data() + row * tile_size,
                            x_float.data() + column * tile_size, y_rows.data(), y_columns.data());
-            for (std::size_t i = 0; i < tile_size; ++i) sum[row * tile_size + i] += static_cast<double>(y_rows[i]);
+            for (std::size_t i = 0; i < tile_size; ++i)
+                sum[row * tile_size + i] += static_cast<double>(y_rows[i]);
             if (row != column)
                 for (std::size_t i = 0; i < tile_size; ++i)
                     sum[column * tile_size + i] += static_cast<double>(y_columns[i]);
@@ -90,20 +91,24 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
 
 namespace {
 
-// Length of a feature without overflow or underflow; a NaN or infinity in it comes out as not finite.
+// 1 / length of a feature, without overflow or underflow: NaN where an entry is not finite, 0 where all are
+// (nearly) zero.
 template <class Scalar>
-double length(const Scalar* feature, std::size_t channels) {
+double inverse_length(const Scalar* feature, std::size_t channels) {
+    constexpr double nearly_zero = 1e-300;  // below, 1 / length is not a number a double holds
     double largest = 0.0, sum = 0.0;
     for (std::size_t c = 0; c < channels; ++c) {
         const double value = std::abs(static_cast<double>(feature[c]));
-        largest = value <= largest ? largest : value;  // takes a NaN too
+        sum += value * 0.0;  // NaN once a value is not finite
+        largest = std::max(largest, value);
     }
-    if (!(largest > 0.0) || !std::isfinite(largest)) return largest;
+    if (std::isnan(sum)) return sum;
+    if (largest < nearly_zero) return 0.0;
     for (std::size_t c = 0; c < channels; ++c) {
         const double value = static_cast<double>(feature[c]) / largest;
         sum += value * value;
     }
-    return largest * std::sqrt(sum);
+    return 1.0 / largest / std::sqrt(sum);
 }
 
 // Two cells and their weights that one cell of the finer grid interpolates between.
@@ -134,24 +139,26 @@ struct PackedFeatures {
     const float* tile(std::size_t index) const { return storage.data() + index * channels * tile_size; }
 };
 
+// What each cell's feature is multiplied by: 1 / its length, or for all of them 1 / the longest's.
 template <class Scalar>
 std::vector<double> row_factors(FeatureView<Scalar> features, bool normalize, ThreadPool& pool) {
     const std::size_t n = features.height * features.width;
     std::vector<double> factors(n);
     pool.for_blocks(n, 256, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i)
-            factors[i] = length(features.data + i * features.channels, features.channels);
+            factors[i] = inverse_length(features.data + i * features.channels, features.channels);
     });
     for (std::size_t i = 0; i < n; ++i) {
-        if (std::isfinite(factors[i])) continue;
+        if (!std::isnan(factors[i])) continue;
         throw std::invalid_argument("features must be finite, found NaN or infinity in the cell at row " +
                                     std::to_string(i / features.width) + ", column " +
                                     std::to_string(i % features.width));
     }
-    const double longest = *std::max_element(factors.begin(), factors.end());
-    for (double& factor : factors) {
-        const double divisor = normalize ? factor : longest;
-        factor = divisor > 0.0 ? 1.0 / divisor : 0.0;
+    if (!normalize) {
+        double smallest = std::numeric_limits<double>::infinity();
+        for (const double factor : factors)
+            if (factor > 0.0) smallest = std::min(smallest, factor);
+        std::fill(factors.begin(), factors.end(), std::isfinite(smallest) ? smallest : 0.0);
     }
     return factors;
 }
@@ -187,10 +194,11 @@ PackedFeatures pack_features(FeatureView<Scalar> features, const GramOptions& op
                 } else {
                     const Interpolation& y = rows[i / options.width];
                     const Interpolation& x = columns[i % options.width];
-                    const std::array<std::size_t, 4> from{cell(y.low, x.low), cell(y.low, x.high), cell(y.high, x.low),
-                                                          cell(y.high, x.high)};
-                    const std::array<float, 4> weight{y.low_weight * x.low_weight, y.low_weight * x.high_weight,
-                                                      y.high_weight * x.low_weight, y.high_weight * x.high_weight};
+                    const std::array<std::size_t, 4> from{cell(y.low, x.low), cell(y.low, x.high),
+                                                          cell(y.high, x.low), cell(y.high, x.high)};
+                    const std::array<float, 4> weight{
+                        y.low_weight * x.low_weight, y.low_weight * x.high_weight,
+                        y.high_weight * x.low_weight, y.high_weight * x.high_weight};
                     std::fill(out, out + channels, 0.0f);
                     for (std::size_t corner = 0; corner < 4; ++corner) {
                         const Scalar* in = features.data + from[corner] * channels;
@@ -200,7 +208,8 @@ PackedFeatures pack_features(FeatureView<Scalar> features, const GramOptions& op
                     }
                 }
                 double square = 0.0;
-                for (std::size_t c = 0; c < channels; ++c) square += static_cast<double>(out[c]) * static_cast<double>(out[c]);
+                for (std::size_t c = 0; c < channels; ++c)
+                    square += static_cast<double>(out[c]) * static_cast<double>(out[c]);
                 largest[index] = std::max(largest[index], square);
             }
             float* out = packed.storage.data() + index * channels * tile_size + first;
@@ -247,8 +256,8 @@ TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
                     for (const double entry : {upper, lower})
                         if (!(entry >= 0.0) || !std::isfinite(static_cast<float>(entry)))
                             throw std::invalid_argument("W must be finite and not negative, found " +
-                                                        std::to_string(entry) + " at or across (" + std::to_string(i) +
-                                                        ", " + std::to_string(j) + ")");
+                                                        std::to_string(entry) + " at or across (" +
+                                                        std::to_string(i) + ", " + std::to_string(j) + ")");
                     largest[row] = std::max({largest[row], upper, lower});
                     asymmetry[row] = std::max(asymmetry[row], std::abs(upper - lower));
                     tile[r * tile_size + c] = static_cast<float>(upper);
@@ -257,7 +266,8 @@ TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
     });
     const double worst = *std::max_element(asymmetry.begin(), asymmetry.end());
     if (worst > 1e-6 * *std::max_element(largest.begin(), largest.end()))
-        throw std::invalid_argument("W must be symmetric, but W - W.T has an entry of " + std::to_string(worst));
+        throw std::invalid_argument("W must be symmetric, but W - W.T has an entry of " +
+                                    std::to_string(worst));
     return packed;
 }
 

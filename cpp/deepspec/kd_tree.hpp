@@ -32,14 +32,14 @@ class KdTree {
     explicit KdTree(const std::vector<Point>& points) : order_(points.size()) {
         std::iota(order_.begin(), order_.end(), 0);
         build(points, 0, points.size());
-        coordinates_.resize(points.size() * Dimensions);
-        for (const Node& node : nodes_) {
+        for (Node& node : nodes_) {
             if (node.right != 0) continue;
-            const std::size_t size = node.end - node.begin;
+            node.leaf = leaves_.size();
+            leaves_.emplace_back();
+            for (auto& axis : leaves_.back()) axis.fill(std::numeric_limits<double>::infinity());
             for (std::size_t d = 0; d < Dimensions; ++d)
-                for (std::size_t i = 0; i < size; ++i)
-                    coordinates_[node.begin * Dimensions + d * size + i] =
-                        points[static_cast<std::size_t>(order_[node.begin + i])][d];
+                for (std::size_t i = node.begin; i < node.end; ++i)
+                    leaves_.back()[d][i - node.begin] = points[static_cast<std::size_t>(order_[i])][d];
         }
     }
 
@@ -48,7 +48,8 @@ class KdTree {
 
     // The k nearest points to `query`, nearest first; k <= n. `nearest` is overwritten.
     void search(const Point& query, std::size_t k, std::vector<Neighbor>& nearest) const {
-        nearest.assign(k, {std::numeric_limits<double>::infinity(), std::numeric_limits<std::int32_t>::max()});
+        nearest.assign(k,
+                       {std::numeric_limits<double>::infinity(), std::numeric_limits<std::int32_t>::max()});
         descend(0, query, nearest);
     }
 
@@ -59,12 +60,20 @@ class KdTree {
         Point lower, upper;
         std::size_t begin, end;
         std::size_t right;  // the left child follows its parent; 0 marks a leaf
+        std::size_t leaf;
     };
+
+    // One dimension after the other, filled up with points at infinity: the compiler's favourite loop.
+    using Leaf = std::array<std::array<double, leaf_size>, Dimensions>;
 
     std::size_t build(const std::vector<Point>& points, std::size_t begin, std::size_t end) {
         const std::size_t self = nodes_.size();
-        Node node{points[static_cast<std::size_t>(order_[begin])], points[static_cast<std::size_t>(order_[begin])],
-                  begin, end, 0};
+        Node node{points[static_cast<std::size_t>(order_[begin])],
+                  points[static_cast<std::size_t>(order_[begin])],
+                  begin,
+                  end,
+                  0,
+                  0};
         for (std::size_t i = begin; i < end; ++i) {
             const Point& p = points[static_cast<std::size_t>(order_[i])];
             for (std::size_t d = 0; d < Dimensions; ++d) {
@@ -117,15 +126,14 @@ class KdTree {
     }
 
     void scan(const Node& leaf, const Point& query, std::vector<Neighbor>& nearest) const {
-        const std::size_t size = leaf.end - leaf.begin;
-        const double* coordinates = coordinates_.data() + leaf.begin * Dimensions;
+        const Leaf& points = leaves_[leaf.leaf];
         std::array<double, leaf_size> distances{};
         for (std::size_t d = 0; d < Dimensions; ++d)
-            for (std::size_t i = 0; i < size; ++i) {
-                const double gap = coordinates[d * size + i] - query[d];
+            for (std::size_t i = 0; i < leaf_size; ++i) {
+                const double gap = points[d][i] - query[d];
                 distances[i] += gap * gap;
             }
-        for (std::size_t i = 0; i < size; ++i) {
+        for (std::size_t i = 0; i < leaf.end - leaf.begin; ++i) {
             const Neighbor candidate{distances[i], order_[leaf.begin + i]};
             if (!(candidate < nearest.back())) continue;
             std::size_t slot = nearest.size() - 1;
@@ -136,7 +144,7 @@ class KdTree {
 
     std::vector<Node> nodes_;
     std::vector<std::int32_t> order_;
-    std::vector<double> coordinates_;  // leaf after leaf, each one dimension after the other
+    std::vector<Leaf> leaves_;
 };
 
 }  // namespace deepspec

@@ -40,30 +40,12 @@ class DisjointSets {
     std::size_t count_;
 };
 
-void join_edges(SparseView matrix, DisjointSets& sets) {
-    for (std::size_t i = 0; i < matrix.n && sets.count() > 1; ++i)
-        for (std::int64_t slot = matrix.row_starts[i]; slot < matrix.row_starts[i + 1]; ++slot)
-            if (matrix.values[slot] > 0.0) sets.join(i, static_cast<std::size_t>(matrix.columns[slot]));
-}
-
-// Dense graphs are joined after a few rows; the count of sets ends the walk there.
-void join_edges(const TiledMatrix& matrix, DisjointSets& sets) {
-    using kernels::tile_size;
-    for (std::size_t row = 0; row < matrix.tile_rows(); ++row)
-        for (std::size_t r = 0; r < tile_size; ++r)
-            for (std::size_t column = row; column < matrix.tile_rows(); ++column) {
-                if (sets.count() == 1) return;
-                const float* entries = matrix.tile(row, column) + r * tile_size;
-                for (std::size_t c = 0; c < tile_size; ++c)
-                    if (entries[c] > 0.0f) sets.join(row * tile_size + r, column * tile_size + c);
-            }
-}
-
 }  // namespace
 
 Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight)
     : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight) {
-    if (dense == nullptr && !sparse) throw std::invalid_argument("an affinity needs a dense or a sparse part");
+    if (dense == nullptr && !sparse)
+        throw std::invalid_argument("an affinity needs a dense or a sparse part");
     n_ = dense != nullptr ? dense->size() : sparse->n;
     if (sparse && sparse->n != n_)
         throw std::invalid_argument("the parts of an affinity must have one size, got " + std::to_string(n_) +
@@ -86,17 +68,24 @@ void Affinity::multiply(const double* x, double* y, ThreadPool& pool) const {
     });
 }
 
-std::vector<std::size_t> Affinity::components() const {
-    DisjointSets sets(n_);
-    if (sparse_ && sparse_weight_ > 0.0) join_edges(*sparse_, sets);
-    if (dense_ != nullptr) join_edges(*dense_, sets);
-    std::vector<std::size_t> numbers(n_);
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < n_; ++i) {
-        const std::size_t root = sets.find(i);  // the smallest member, so numbered before i
-        numbers[i] = root == i ? next++ : numbers[root];
-    }
-    return numbers;
+void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
+    using kernels::tile_size;
+    if (sparse_)
+        for (std::size_t i = 0; i < n_; ++i)
+            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
+                const double entry = sparse_weight_ * sparse_->values[slot];
+                if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry)) return;
+            }
+    if (dense_ == nullptr) return;
+    for (std::size_t row = 0; row < dense_->tile_rows(); ++row)
+        for (std::size_t r = 0; r < tile_size; ++r)
+            for (std::size_t column = row; column < dense_->tile_rows(); ++column) {
+                const float* entries = dense_->tile(row, column) + r * tile_size;
+                for (std::size_t c = 0; c < tile_size; ++c)
+                    if (entries[c] > 0.0f &&
+                        !visit(row * tile_size + r, column * tile_size + c, static_cast<double>(entries[c])))
+                        return;
+            }
 }
 
 Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)
@@ -112,15 +101,16 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
     bool any_edge = false;
     for (std::size_t i = 0; i < n; ++i) {
         if (!std::isfinite(degrees_[i]))
-            throw std::invalid_argument("the row sums of the affinity must be finite, row " + std::to_string(i) +
-                                        " is not");
+            throw std::invalid_argument("the row sums of the affinity must be finite, row " +
+                                        std::to_string(i) + " is not");
         isolated_[i] = degrees_[i] < no_degree;
         any_edge = any_edge || !isolated_[i];
         if (isolated_[i]) degrees_[i] = 1.0;
     }
     if (!any_edge) throw std::invalid_argument("the affinity has no edge: every entry of W is zero");
     if (kind == LaplacianKind::normalized)
-        std::transform(degrees_.begin(), degrees_.end(), factors_.begin(), [](double d) { return 1.0 / std::sqrt(d); });
+        std::transform(degrees_.begin(), degrees_.end(), factors_.begin(),
+                       [](double d) { return 1.0 / std::sqrt(d); });
     else
         scale_ = *std::max_element(degrees_.begin(), degrees_.end());
 }
@@ -135,6 +125,21 @@ void Laplacian::apply(const double* x, double* y, ThreadPool& pool) const {
         const double diagonal = normalized ? 1.0 : degrees_[i];
         y[i] = (diagonal * x[i] - factors_[i] * y[i]) / scale_;
     }
+}
+
+std::vector<std::size_t> Laplacian::components(double negligible) const {
+    DisjointSets sets(size());
+    affinity_.visit_edges([&](std::size_t i, std::size_t j, double entry) {
+        if (factors_[i] * entry * factors_[j] > negligible * scale_) sets.join(i, j);
+        return sets.count() > 1;  // most graphs are joined after a few rows
+    });
+    std::vector<std::size_t> numbers(size());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < size(); ++i) {
+        const std::size_t root = sets.find(i);  // the smallest member, so numbered before i
+        numbers[i] = root == i ? next++ : numbers[root];
+    }
+    return numbers;
 }
 
 }  // namespace deepspec

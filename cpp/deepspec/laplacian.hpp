@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -21,9 +22,9 @@ class Affinity {
     // y = W x, the same bits for any number of threads.
     void multiply(const double* x, double* y, ThreadPool& pool) const;
 
-    // For every vertex the number of its connected component, 0, 1, … by first vertex; an edge is a positive
-    // entry of W, and a vertex without one is a component by itself.
-    std::vector<std::size_t> components() const;
+    // visit(i, j, entry) for the positive entries of either part, weighted; each dense one once. Ends when it
+    // returns false.
+    void visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const;
 
   private:
     const TiledMatrix* dense_;
@@ -46,7 +47,6 @@ class Laplacian {
 
     std::size_t size() const { return degrees_.size(); }
     LaplacianKind kind() const { return kind_; }
-    const Affinity& affinity() const { return affinity_; }
     const std::vector<double>& degrees() const { return degrees_; }
     bool isolated(std::size_t vertex) const { return isolated_[vertex]; }
 
@@ -56,6 +56,10 @@ class Laplacian {
 
     // y = L x / scale.
     void apply(const double* x, double* y, ThreadPool& pool) const;
+
+    // For every vertex the number of its connected component, 0, 1, … by first vertex, where entries of
+    // L / scale up to `negligible` do not connect.
+    std::vector<std::size_t> components(double negligible) const;
 
     // The weight that turns a unit eigenvector u of the operator into y = D^-1/2 u; 1 where unnormalised.
     double vertex_factor(std::size_t vertex) const { return factors_[vertex]; }

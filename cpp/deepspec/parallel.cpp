@@ -109,11 +109,13 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads, std::function<void()> poll) : state_(std::make_unique<State>()) {
-    if (threads < 1) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
+    if (threads < 1)
+        throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
     state_->poll = std::move(poll);
     state_->workers.reserve(static_cast<std::size_t>(threads - 1));
     try {
-        for (int i = 1; i < threads; ++i) state_->workers.emplace_back([state = state_.get()] { state->work(); });
+        for (int i = 1; i < threads; ++i)
+            state_->workers.emplace_back([state = state_.get()] { state->work(); });
     } catch (...) {
         state_->stop();
         throw;

@@ -1,6 +1,9 @@
 """Deep spectral methods: an image taken apart by the eigenvectors of a graph of its features and colours."""
 
 from deepspec._core import __version__
+from deepspec.decomposition import Decomposition, decompose
+from deepspec.features import Features
+from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
 from deepspec.spectral import (
     ConvergenceError,
     Eigenpairs,
@@ -12,12 +15,20 @@ from deepspec.spectral import (
 )
 
 __all__ = [
+    "Box",
     "ConvergenceError",
+    "Decomposition",
     "Eigenpairs",
+    "Features",
     "__version__",
     "affinity",
     "color_affinity",
+    "decompose",
     "eigenpairs",
     "laplacian",
     "laplacian_eigenpairs",
+    "localize",
+    "objectness",
+    "segment_object",
+    "segment_regions",
 ]

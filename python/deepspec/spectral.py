@@ -460,7 +460,7 @@ def _check_sparsify(
     """What turns the dense W_feat into what is kept of it."""
     if sparsify is None:
         return lambda gram, rng: scipy.sparse.csr_array(gram, dtype=np.float64)
-    how, amount = sparsify
+    how, amount = sparsify if isinstance(sparsify, tuple) and len(sparsify) == 2 else ("", 0.0)
     if how == "strongest" and amount >= 1 and int(amount) == amount:
         return lambda gram, rng: _keep_strongest(gram, int(amount))
     if how == "threshold" and 0.0 <= amount <= 1.0:

@@ -26,4 +26,5 @@ struct Avx2 {
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>, tile_product<Avx2, 4>};
+const deepspec::kernels::TileKernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>,
+                                                             tile_product<Avx2, 4>};

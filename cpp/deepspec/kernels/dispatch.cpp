@@ -31,7 +31,10 @@ bool runs_avx2() {
     __cpuid(info, 1);
     return (info[2] >> 12 & 1) != 0 && leaf7_has(5) && system_saves(0x6);
 }
-bool runs_avx512() { return runs_avx2() && leaf7_has(16) && leaf7_has(17) && leaf7_has(30) && leaf7_has(31) && system_saves(0xe6); }
+bool runs_avx512() {
+    return runs_avx2() && leaf7_has(16) && leaf7_has(17) && leaf7_has(30) && leaf7_has(31) &&
+           system_saves(0xe6);
+}
 #else
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool runs_avx512() {
@@ -59,8 +62,9 @@ const TileKernels& choose() {
     const char* forced = std::getenv("DEEPSPEC_ISA");
     if (forced != nullptr && *forced != '\0') {
         if (const TileKernels* found = find_runnable(forced)) return *found;
-        throw std::invalid_argument("DEEPSPEC_ISA must be avx512, avx2, neon or portable and run on this processor, got \"" +
-                                    std::string(forced) + "\"");
+        throw std::invalid_argument(
+            "DEEPSPEC_ISA must be avx512, avx2, neon or portable and run on this processor, got \"" +
+            std::string(forced) + "\"");
     }
     for (const char* name : {"avx512", "avx2", "neon"})
         if (const TileKernels* found = find_runnable(name)) return *found;

@@ -22,4 +22,5 @@ struct Neon {
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::neon{"neon", gram_tile<Neon, 6, 4>, tile_product<Neon, 8>};
+const deepspec::kernels::TileKernels deepspec::kernels::neon{"neon", gram_tile<Neon, 6, 4>,
+                                                             tile_product<Neon, 8>};
