@@ -63,8 +63,8 @@ format: .venv/.installed-dev
 
 # $(call cmake_build,<directory>,<options>)
 define cmake_build
-	$(BIN)/cmake -S . -B $(1) $(2)
-	$(BIN)/cmake --build $(1) --parallel
+	$(BIN)/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) $(2)
+	$(BIN)/cmake --build $(1)
 endef
 
 cpp-test: .venv/.installed-test $(BIN)/cmake
@@ -82,7 +82,7 @@ bench-native: .venv/.installed-test $(BIN)/cmake
 	@set -e; for program in build/cpp/benchmarks/native/bench_*; do [ -d $$program ] || $$program; done
 
 bench: .venv/.installed-test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/eigenpairs.py
 
 # Distributions
 
@@ -93,7 +93,7 @@ wheel: .venv/.installed-dev
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist cpp/vendor
+	rm -rf .venv build dist demo cpp/vendor
 
 # The environment
 
@@ -103,7 +103,7 @@ clean:
 	@touch $@
 
 $(BIN)/cmake: $(BIN)/python
-	$(BIN)/python -m pip install --quiet 'cmake>=3.21'
+	$(BIN)/python -m pip install --quiet 'cmake>=3.21' ninja
 	@touch $@
 
 $(BIN)/python:
