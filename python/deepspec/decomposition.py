@@ -103,7 +103,15 @@ class Decomposition:
                 return cls(
                     image, (float(cell[0]), float(cell[1])), Eigenpairs(**parts), json.loads(str(settings))
                 )
-        except (ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise ValueError(
                 f"{os.fspath(path)}: not a saved decomposition, or incomplete: {error}"
             ) from error

@@ -220,13 +220,14 @@ def _standardize(grid: Floats, floor: float) -> Floats:
 
 
 def _gaussian_kernel_map(grid: Floats) -> Floats:
-    """Vectors whose inner products approximate exp(−d² / 2σ²), σ half the root mean square distance."""
+    """Vectors whose inner products approximate exp(−d² / 2σ²), σ half the root mean square distance (≥ 0.7)."""
     rows, columns, channels = grid.shape
     points = grid.reshape(-1, channels).astype(np.float64)
     picked = np.ix_(*(np.unique(np.linspace(0, n - 1, 10).round().astype(int)) for n in (rows, columns)))
     landmarks = grid[picked].reshape(-1, channels).astype(np.float64)
     squared = _squared_distances(points, landmarks)
-    two_variances = max(0.5 * squared.mean(), 1e-12)
+    # The measures are scaled so that differences below 1 hardly show: in a flat image they stay small.
+    two_variances = max(0.5 * float(squared.mean()), 1.0)
     among = np.exp(-_squared_distances(landmarks, landmarks) / two_variances)
     values, vectors = np.linalg.eigh(among)
     kernel = np.exp(-squared / two_variances)
