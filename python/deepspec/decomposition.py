@@ -28,14 +28,14 @@ class Decomposition:
 
     Attributes
     ----------
-    image
-        (H, W, 3) uint8, the whole image.
-    cell
-        (height, width) in image pixels of a cell of the eigenvectors' grid. Cells start at the top left
-        corner; a strip at the right and bottom may stay uncovered.
-    pairs
-        Eigenpairs on the (H', W') grid.
-    settings
+    image : (H, W, 3) uint8
+        The whole image.
+    cell : (height, width)
+        In image pixels, of a cell of the eigenvectors' grid. Cells start at the top left corner; a strip at
+        the right and bottom may stay uncovered.
+    pairs : Eigenpairs
+        On the (H', W') grid.
+    settings : dict
         What `decompose` was asked for, as plain JSON values.
 
     Raises
@@ -137,15 +137,15 @@ def decompose(
 
     Parameters
     ----------
-    image
-        Anything `images.load` reads: path, file object, PIL image, array.
-    features
+    image : path, file object, PIL image or array
+        Anything `images.load` reads.
+    features : str, callable, Features or array
         See `features.extract`. The default is `"classical"`, which needs no weights.
-    k
+    k : int
         Number of eigenpairs, the constant one included; at most the number of grid cells.
-    color_weight
-        λ ≥ 0 of `W = W_feat + λ W_color`; 0 leaves the colours out, `math.inf` the features.
-    grid
+    color_weight : float in [0, inf]
+        λ of `W = W_feat + λ W_color`; 0 leaves the colours out, `math.inf` the features.
+    grid : {"auto", "patch"} or int
         `"auto"`: 8-pixel cells where the features' cells have 8 or 16 pixels, otherwise the features' own grid;
         `"patch"`: the features' own grid; a number: pixels a cell, at most the features' own, and
         adjusted so that whole cells fill the region the features cover.
@@ -154,7 +154,8 @@ def decompose(
 
     Returns
     -------
-    Decomposition, with all of these settings in it.
+    Decomposition
+        With all of these settings in it.
 
     Raises
     ------

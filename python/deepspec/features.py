@@ -21,10 +21,9 @@ class Features:
 
     Attributes
     ----------
-    array
-        (h, w, C) floating, finite.
-    cell
-        (height, width) in image pixels of the area one vector covers. The first cell starts at the image's
+    array : (h, w, C) floating, finite
+    cell : (height, width)
+        In image pixels, the area one vector covers. The first cell starts at the image's
         top left corner; a strip at the right and bottom may stay uncovered.
 
     Raises
@@ -60,9 +59,8 @@ def extract(image: Image8, features: FeatureSource) -> Features:
 
     Parameters
     ----------
-    image
-        (H, W, 3) uint8.
-    features
+    image : (H, W, 3) uint8
+    features : str, callable, Features or array
         Name of a built-in set (`"classical"`), a callable that takes the image and returns `Features` or an
         (h, w, C) array, or either of these two themselves. A bare array covers the whole image evenly.
 
@@ -111,12 +109,12 @@ def classical(image: Image8) -> Features:
 
     Parameters
     ----------
-    image
-        (H, W, 3) uint8, at least 8 × 8.
+    image : (H, W, 3) uint8, at least 8 × 8
 
     Returns
     -------
-    Features with cell (8, 8), (H // 8, W // 8, at most 100) float32; deterministic.
+    Features
+        Cell (8, 8), array (H // 8, W // 8, at most 100) float32; the same for the same image.
 
     Raises
     ------

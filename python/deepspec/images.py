@@ -21,13 +21,14 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    source
-        Path, binary file object, PIL image, or array of shape (H, W), (H, W, 1), (H, W, 2: gray and alpha),
-        (H, W, 3) or (H, W, 4: RGB and alpha), either uint8, uint16 or floating in [0, 1].
+    source : path, binary file object, PIL image or array
+        Arrays are (H, W), (H, W, 1), (H, W, 2: gray and alpha), (H, W, 3) or (H, W, 4: RGB and alpha), and
+        uint8, uint16 or floating in [0, 1].
 
     Returns
     -------
-    (H, W, 3) uint8 array, contiguous and not shared with `source`.
+    (H, W, 3) uint8 array
+        Contiguous and not shared with `source`.
 
     Raises
     ------
@@ -74,14 +75,13 @@ def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
     Parameters
     ----------
-    image
-        (H, W, 3) uint8 or floating.
-    size
-        (height, width) of the result.
+    image : (H, W, 3) uint8 or floating
+    size : (height, width) of the result
 
     Returns
     -------
-    (height, width, 3) array, uint8 for uint8 and float32 for floating input.
+    (height, width, 3) array
+        uint8 for uint8, float32 for floating input.
 
     Raises
     ------

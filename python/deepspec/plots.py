@@ -155,11 +155,11 @@ def save_page(rows: Sequence[Row], path: str | os.PathLike[str], *, n_eigenvecto
 
     Parameters
     ----------
-    rows
+    rows : sequence of Row
         At least one. A column that no row has anything for is left out.
-    path
+    path : path
         File to write; it appears whole or not at all.
-    n_eigenvectors
+    n_eigenvectors : int
         How many of y₁, y₂, … to show, where there are so many.
 
     Raises

@@ -1,4 +1,4 @@
-"""Decomposition → box, object mask, segments and confidence (METHOD: Eigenpairs → tasks)."""
+"""Decomposition → box, object mask, segments and confidence (paper, sections 3.3 to 3.5)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Box:
 
 
 def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
-    """The box of the image's main object (§3.2 of the paper).
+    """The box of the image's main object (section 3.3).
 
     The sign of y₁ splits the grid in two; the box is that of the largest 8-connected part of the side in front.
 
     Parameters
     ----------
-    d
-        Decomposition with k ≥ 2.
-    foreground
+    d : Decomposition
+        With k ≥ 2.
+    foreground : {"smaller", "border"}
         Which side is in front. `"smaller"`: the one with fewer cells, as in the paper; y₁ > 0 where both
         have as many, and the whole grid where one side is empty. `"border"`: the side of which the smaller share of
         cells lies on the grid's border; y₁ > 0 where the shares are equal. Better on features that were
@@ -43,7 +43,8 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
 
     Returns
     -------
-    Box within the covered region, at least one pixel wide and high; its score is `objectness(d)`.
+    Box
+        Within the covered region, at least one pixel wide and high; its score is `objectness(d)`.
 
     Raises
     ------
@@ -65,24 +66,24 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
 def segment_object(
     d: Decomposition, *, foreground: str = "smaller", threshold: float = 0.0, refine: str | None = None
 ) -> Mask:
-    """The mask of the image's main object.
+    """The mask of the image's main object (section 3.4).
 
     Parameters
     ----------
-    d
-        Decomposition with k ≥ 2.
-    foreground
+    d : Decomposition
+        With k ≥ 2.
+    foreground : {"smaller", "border"}
         Which side of the split is in front: see `localize`.
-    threshold
+    threshold : float
         y₁ > threshold splits the grid. y₁ is D-orthonormal, so its entries are small: of the order of
         (the sum of D)^-½.
-    refine
+    refine : None
         None: the cells' own outlines, upsampled by nearest neighbour, with the edge replicated into
         the strip that the grid leaves uncovered.
 
     Returns
     -------
-    (H, W) bool.
+    (H, W) bool
 
     Raises
     ------
@@ -104,27 +105,28 @@ def segment_regions(
     background: str = "border",
     seed: int = 0,
 ) -> NDArray[np.int32]:
-    """Segments of the image: k-means over the entries of y₁ … y_{k−1} (§3.3 of the paper).
+    """Segments of the image: k-means over the entries of y₁ … y_{k−1} (section 3.5).
 
     Parameters
     ----------
-    d
-        Decomposition with k ≥ 2.
-    n_segments
+    d : Decomposition
+        With k ≥ 2.
+    n_segments : int or "auto"
         Number of segments, the background included, or `"auto"`: the eigengap, 1 + argmax of
         values[j + 1] − values[j] over j ≥ 1, which needs k ≥ 3. Where fewer entries are distinct (to
         six digits of the largest), each distinct one is a segment.
-    resolution
+    resolution : {"image", "grid"}
         `"image"`: upsampled by nearest neighbour, the edge replicated into the uncovered strip; `"grid"`.
-    background
+    background : {"border", "size"}
         Which segment becomes 0: `"border"`: the one that holds most cells of the grid's border;
         `"size"`: the largest, as in the paper.
-    seed
+    seed : int
         Of k-means, which keeps the best of 10 starts. The same seed gives the same segments.
 
     Returns
     -------
-    (H, W) int32, or (H', W') for `"grid"`; 0 is the background, 1, 2, … the others by decreasing size.
+    (H, W) int32, or (H', W') for `"grid"`
+        0 is the background, 1, 2, … the others by decreasing size.
 
     Raises
     ------
