@@ -95,7 +95,7 @@ namespace {
 // (nearly) zero.
 template <class Scalar>
 double inverse_length(const Scalar* feature, std::size_t channels) {
-    constexpr double nearly_zero = 1e-300;  // below, 1 / length is not a number a double holds
+    constexpr double nearly_zero = 1e-307;  // below, 1 / length is not a number a double holds
     double largest = 0.0, sum = 0.0;
     for (std::size_t c = 0; c < channels; ++c) {
         const double value = std::abs(static_cast<double>(feature[c]));
