@@ -42,6 +42,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 import deepspec
+from deepspec import _core
 
 Array: TypeAlias = NDArray[Any]
 Pairs: TypeAlias = tuple[Array, Array]
@@ -153,7 +154,8 @@ def tuned(features: Array, image: Array, k: int, color_weight: float) -> Pairs:
 
     def multiply(x: Array) -> Array:
         scaled = scale * x.ravel()
-        return scale * (feature_part @ scaled + color_part @ scaled)
+        product: Array = scale * (feature_part @ scaled + color_part @ scaled)
+        return product
 
     n = len(degrees)
     operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=multiply, dtype=np.float32)
@@ -168,7 +170,7 @@ def gram(features: Array) -> Array:
     """relu(F Fᵀ) / max in float32."""
     rows = features.reshape(-1, features.shape[-1])
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    product = rows @ rows.T
+    product: Array = rows @ rows.T
     np.maximum(product, 0, out=product)
     product /= product.max()
     return product
@@ -288,7 +290,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads or os.cpu_count(),
         "features": "dinov2" if os.environ.get("DEEPSPEC_TEST_DATA") else "surrogate",
         "deepspec": deepspec.__version__,
-        "build": deepspec.build_info(),
+        "build": _core.build_info(),
         "scipy": scipy.__version__,
         "numpy": np.__version__,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",

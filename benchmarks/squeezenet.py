@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepspec import Features
 
-CAFFE_MEAN_BGR = np.float32([104, 117, 123])
+CAFFE_MEAN_BGR = np.array([104, 117, 123], np.float32)
 STRIDE = 16
 # Without padding the centre of the first fire9 receptive field is 17.5 pixels from the border; a cell's is 8.
 CENTRE_OFFSET = 9
@@ -83,7 +83,7 @@ class SqueezeNet:
             x = np.pad(x, [(padding, padding), (padding, padding), (0, 0)])
         windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(0, 1))[::stride, ::stride]
         rows = windows.reshape(-1, weight[0].size)
-        output = rows @ weight.reshape(len(weight), -1).T + self._weights[f"{name}.bias"]
+        output: FloatArray = rows @ weight.reshape(len(weight), -1).T + self._weights[f"{name}.bias"]
         return output.reshape(*windows.shape[:2], -1)
 
 
@@ -96,4 +96,5 @@ def _max_pool(x: FloatArray) -> FloatArray:
     padding = [(0, (length - 3) % 2) for length in x.shape[:2]]
     x = np.pad(x, [*padding, (0, 0)], constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))[::2, ::2]
-    return windows.max(axis=(-2, -1))
+    maxima: FloatArray = windows.max(axis=(-2, -1))
+    return maxima

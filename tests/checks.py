@@ -22,19 +22,17 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], channels: int
 
 def random_features(rng: np.random.Generator, shape: tuple[int, int], channels: int, kind: str) -> Array:
     """Features (h, w, channels) float32 of one of the kinds networks give: see the branches."""
-    if kind == "noise":
-        return rng.normal(size=(*shape, channels)).astype(np.float32)
+    noise = rng.normal(size=(*shape, channels))
     if kind == "smooth":
-        return (smooth_noise(rng, shape, channels) + 0.3 * rng.normal(size=(*shape, channels))).astype(
-            np.float32
-        )
-    if kind == "relu":
-        return np.maximum(smooth_noise(rng, shape, channels) + 0.5, 0).astype(np.float32)
-    if kind == "clusters":
+        noise = smooth_noise(rng, shape, channels) + 0.3 * noise
+    elif kind == "relu":
+        noise = np.maximum(smooth_noise(rng, shape, channels) + 0.5, 0)
+    elif kind == "clusters":
         centres = rng.normal(size=(5, channels))
-        labels = smooth_noise(rng, shape, 5).argmax(-1)
-        return (centres[labels] + 0.5 * rng.normal(size=(*shape, channels))).astype(np.float32)
-    raise ValueError(kind)
+        noise = centres[smooth_noise(rng, shape, 5).argmax(-1)] + 0.5 * noise
+    elif kind != "noise":
+        raise ValueError(kind)
+    return np.asarray(noise, np.float32)
 
 
 def random_image(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
@@ -45,7 +43,7 @@ def random_image(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 def color_affinity(image: Array, method: str) -> Array:
     """The package's colour affinity, dense, once it is known to be the oracle's wherever neighbours are unique."""
-    graph = deepspec.color_affinity(image, method).toarray()
+    graph: Array = deepspec.color_affinity(image, method).toarray()
     assert_same_graph(graph, image, method)
     return graph
 
@@ -117,7 +115,7 @@ def assert_same_subspace(
     def limit(bound: int) -> float:
         if bound in (0, len(values)):
             return 1e-3
-        return max(1e-3, 2 * residual / (values[bound] - values[bound - 1]))
+        return max(1e-3, 2 * residual / float(values[bound] - values[bound - 1]))
 
     assert oracle.angle(vectors[:size], expected[:high], weight) <= limit(high)
     if low:

@@ -57,7 +57,7 @@ def feature_affinity(features: Array, grid: tuple[int, int] | None = None, norma
     rows = rows.reshape(h * w, channels)
     if grid is not None and grid != (h, w):
         rows = upsampling((h, w), grid) @ rows
-    gram = np.maximum(rows @ rows.T, 0)
+    gram: Array = np.maximum(rows @ rows.T, 0)
     return gram / (gram.max() or 1)
 
 
@@ -209,7 +209,8 @@ def residuals(affinity: Array, values: Array, vectors: Array, kind: str = "norma
     y = np.asarray(vectors, float).reshape(len(values), -1)
     error = d * y - y @ affinity - values[:, None] * m * y
     scale = 1 if kind == "normalized" else d.max()
-    return np.linalg.norm(error / np.sqrt(m), axis=1) / (scale * np.linalg.norm(y * np.sqrt(m), axis=1))
+    norms: Array = np.linalg.norm(error / np.sqrt(m), axis=1) / np.linalg.norm(y * np.sqrt(m), axis=1)
+    return norms / scale
 
 
 def metric(affinity: Array, kind: str = "normalized") -> Array:
@@ -226,7 +227,7 @@ def angle(vectors: Array, others: Array, weight: Array) -> float:
     a = scipy.linalg.orth(root * np.asarray(vectors, float).reshape(len(vectors), -1).T)
     b = scipy.linalg.orth(root * np.asarray(others, float).reshape(len(others), -1).T)
     outside = a - b @ (b.T @ a)
-    return float(np.arcsin(min(1.0, np.linalg.norm(outside, 2))))
+    return float(np.arcsin(min(1.0, float(np.linalg.norm(outside, 2)))))
 
 
 def cluster_bounds(values: Array, size: int, width: float) -> tuple[int, int]:

@@ -35,7 +35,7 @@ def test_whole_affinity_agrees_with_the_oracle(
     problem: tuple[np.ndarray, np.ndarray], color_weight: float, color: str, grid: tuple[int, int] | None
 ) -> None:
     features, image = problem
-    options = {"color_weight": color_weight, "color": color, "grid": grid}
+    options: dict[str, Any] = {"color_weight": color_weight, "color": color, "grid": grid}
     affinity = deepspec.affinity(features, image, **options)
     assert_canonical(affinity)
     assert abs(affinity - affinity.T).max() == 0
@@ -62,7 +62,7 @@ def test_features_are_interpolated_as_pillow_enlarges_images(
 def test_its_eigenpairs_are_those_of_the_features(
     problem: tuple[np.ndarray, np.ndarray], color_weight: float, laplacian: str, grid: tuple[int, int] | None
 ) -> None:
-    options = {"color_weight": color_weight, "grid": grid}
+    options: dict[str, Any] = {"color_weight": color_weight, "grid": grid}
     affinity = deepspec.affinity(*problem, **options)
     expected = deepspec.eigenpairs(*problem, k=6, laplacian=laplacian, **options)
     scale = expected.degrees.max() if laplacian == "unnormalized" else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import checks
 import numpy as np
@@ -36,7 +37,7 @@ def test_agrees_with_the_oracle(
     seed: int, shape: tuple[int, int], kind: str, color: str, color_weight: float, k: int
 ) -> None:
     features, image = inputs(seed, shape, kind)
-    options = {"color": color, "color_weight": color_weight}
+    options: dict[str, Any] = {"color": color, "color_weight": color_weight}
     pairs = deepspec.eigenpairs(features, image, k=min(k, shape[0] * shape[1]), **options)
     checks.assert_agrees(pairs, checks.fused_affinity(features, image, **options))
 
@@ -71,7 +72,7 @@ def test_scaling_each_feature_changes_nothing(
 ) -> None:
     features, image = inputs(seed, shape, kind)
     factors = 10 ** np.random.default_rng(seed).uniform(-6, 6, (*shape, 1))
-    options = {"color_weight": color_weight, "k": 3}
+    options: dict[str, Any] = {"color_weight": color_weight, "k": 3}
     expected = deepspec.eigenpairs(features, image, **options)
     scaled = deepspec.eigenpairs(features * factors, image, **options)
     np.testing.assert_allclose(scaled.values, expected.values, atol=2e-6)

@@ -7,8 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import checks
 import numpy as np
 import oracle
 import pytest
+import scipy.linalg
 import scipy.sparse
 
 import deepspec
@@ -59,7 +60,7 @@ RANDOM_PROBLEMS: dict[int, tuple[Any, ...]] = {
 def test_random_problem_agrees_with_the_oracle(seed: int) -> None:
     grid, channels, kind, color_weight, color, k, extra = RANDOM_PROBLEMS[seed]
     rng = np.random.default_rng(seed)
-    options = {"color_weight": color_weight, "color": color}
+    options: dict[str, Any] = {"color_weight": color_weight, "color": color}
     if "normalize_features" in extra:
         options["normalize_features"] = extra["normalize_features"]
     features = checks.random_features(rng, extra.get("coarse", grid), channels, kind)
@@ -107,7 +108,7 @@ def block_affinity(sizes: list[int], seed: int = 0, identical: bool = False) -> 
     for size in sizes:
         block = np.random.default_rng(1 if identical else rng).uniform(0.2, 1, (size, size))
         blocks.append(block + block.T)
-    affinity = scipy.linalg.block_diag(*blocks)
+    affinity: np.ndarray = scipy.linalg.block_diag(*blocks)
     order = rng.permutation(len(affinity))
     return affinity[order][:, order]
 
@@ -195,13 +196,13 @@ def test_constant_image(color: str, color_weight: float, value: int) -> None:
     rng = np.random.default_rng(6)
     image = np.full((12, 9, 3), value, np.uint8)
     features = checks.random_features(rng, (12, 9), 16, "smooth")
-    options = {"color": color, "color_weight": color_weight}
+    options: dict[str, Any] = {"color": color, "color_weight": color_weight}
     pairs = deepspec.eigenpairs(features, image, k=5, **options)
     checks.assert_agrees(pairs, checks.fused_affinity(features, image, **options))
 
 
 def test_identical_features_without_color_have_eigenvalues_zero_and_one() -> None:
-    features = np.tile(np.float32([1, 2, 3]), (7, 8, 1))
+    features = np.tile(np.array([1, 2, 3], np.float32), (7, 8, 1))
     pairs = deepspec.eigenpairs(features, color_weight=0, k=6)
     np.testing.assert_allclose(pairs.values, [0, 1, 1, 1, 1, 1], atol=1e-6)
     checks.assert_agrees(pairs, oracle.feature_affinity(features))
@@ -309,7 +310,7 @@ def test_the_scale_of_the_features_does_not_matter(
     problem: tuple[np.ndarray, np.ndarray], dtype: Any, scale: float, normalize_features: bool
 ) -> None:
     features, image = problem
-    options = {"normalize_features": normalize_features, "k": 4}
+    options: dict[str, Any] = {"normalize_features": normalize_features, "k": 4}
     expected = deepspec.eigenpairs(features, image, **options)
     pairs = deepspec.eigenpairs(features.astype(dtype) * dtype(scale), image, **options)
     np.testing.assert_allclose(pairs.values, expected.values, atol=1e-6)
@@ -501,18 +502,15 @@ def test_ctrl_c_ends_a_long_call() -> None:
 def test_other_python_threads_run_during_a_call() -> None:
     rng = np.random.default_rng(15)
     features = rng.normal(size=(50, 50, 384)).astype(np.float32)
-    done = threading.Event()
-    worker = threading.Thread(
-        target=lambda: (deepspec.eigenpairs(features, color_weight=0, k=60), done.set())
-    )
     longest, steps = 0.0, 0
-    worker.start()
-    last = started = time.perf_counter()
-    while not done.is_set():
-        time.sleep(0.001)
-        now = time.perf_counter()
-        longest, last, steps = max(longest, now - last), now, steps + 1
+    with ThreadPoolExecutor(1) as pool:
+        last = started = time.perf_counter()
+        call = pool.submit(deepspec.eigenpairs, features, color_weight=0, k=60)
+        while not call.done():
+            time.sleep(0.001)
+            now = time.perf_counter()
+            longest, last, steps = max(longest, now - last), now, steps + 1
+        call.result()
     total = last - started
-    worker.join()
     assert steps > 10
     assert longest < max(0.1, total / 2), f"this thread stood still for {longest:.2f} s of {total:.2f} s"
