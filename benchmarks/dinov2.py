@@ -58,8 +58,8 @@ def _read_tensor(path: Path, name: str) -> NDArray[np.float32]:
     if entry["dtype"] != "F32":
         raise ValueError(f"{path}: tensor {name!r} must be F32, is {entry['dtype']}")
     first, last = entry["data_offsets"]
-    values: NDArray[np.float32] = np.frombuffer(raw[start + first : start + last], "<f4")
-    return values.reshape(entry["shape"])
+    tensor: NDArray[np.float32] = np.frombuffer(raw[start + first : start + last], "<f4")
+    return np.reshape(tensor, entry["shape"])
 
 
 def _parser() -> argparse.ArgumentParser:
