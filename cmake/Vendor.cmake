@@ -34,6 +34,7 @@ function(vendor_from_release found url sha256 work_dir)
   endif()
   file(SHA256 "${work_dir}/release.tar.gz" actual)
   if(NOT actual STREQUAL sha256)
+    file(REMOVE_RECURSE "${work_dir}")
     message(FATAL_ERROR "deepspec: ${url} has SHA-256 ${actual}, expected ${sha256}; it is not used.")
   endif()
   file(ARCHIVE_EXTRACT INPUT "${work_dir}/release.tar.gz" DESTINATION "${work_dir}/release")
@@ -62,8 +63,9 @@ function(vendor_from_debian found package work_dir)
 endfunction()
 
 # vendor(<name> PROBE <header> PACKAGE <package> <version> <target> RELEASE <url> <sha256> DEBIAN <package> [MODULES <name>...])
-# <name> is the directory to fill, cpp/vendor/<name>; PROBE a header in it. With MODULES only those of the
-# library's modules (a header <name>/<module> and its directory <name>/src/<module>) are taken.
+# <name> is the directory to fill, cpp/vendor/<name>; PROBE a header in it that versions before the wanted one
+# lack. With MODULES only those of the library's modules (a header <name>/<module> and its directory
+# <name>/src/<module>) are taken.
 function(vendor name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROBE;DEBIAN" "PACKAGE;RELEASE;MODULES")
   set(destination "${DEEPSPEC_VENDOR_DIR}/${name}")
@@ -91,10 +93,11 @@ function(vendor name)
   endforeach()
   if(NOT headers)
     file(REMOVE_RECURSE "${work_dir}")
+    list(GET arg_PACKAGE 1 version)
     list(GET arg_RELEASE 0 url)
     message(FATAL_ERROR
-      "deepspec needs the headers of ${name} to build and found them nowhere: not in ${destination}, not installed, "
-      "not at ${url}, not through 'apt-get download ${arg_DEBIAN}'. Do one of these: "
+      "deepspec needs the headers of ${name} ${version} or newer to build and found them nowhere: not in ${destination}, "
+      "not installed, not at ${url}, not through 'apt-get download ${arg_DEBIAN}'. Do one of these: "
       "install them (Debian/Ubuntu: apt install ${arg_DEBIAN}); let this machine reach the address above; or unpack "
       "that archive elsewhere and copy its ${name}/ directory to ${destination}.")
   endif()
@@ -125,14 +128,14 @@ function(vendor name)
 endfunction()
 
 vendor(Eigen
-  PROBE Core
+  PROBE src/Core/Reshaped.h
   PACKAGE Eigen3 3.4 Eigen3::Eigen
   RELEASE https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.gz
     8586084f71f9bde545ee7fa6d00288b264a2b7ac3607b974e54d13e7162c1c72
   DEBIAN libeigen3-dev
   MODULES Cholesky Core Dense Eigenvalues Geometry Householder Jacobi LU QR SVD)
 vendor(Spectra
-  PROBE SymEigsSolver.h
+  PROBE Util/Version.h
   PACKAGE Spectra 1.0 Spectra::Spectra
   RELEASE https://github.com/yixuan/spectra/archive/refs/tags/v1.0.1.tar.gz
     919e3fbc8c539a321fd5a0766966922b7637cc52eb50a969241a997c733789f3
