@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     examples = find_examples(options.data)[: options.limit]
     features = options.features
     if features == "squeezenet":
+        if options.weights is None:
+            raise SystemExit("--features squeezenet needs --weights")
         features = SqueezeNet(options.weights)
     elif features in ("ellipse", "whole"):
         print(
