@@ -165,7 +165,7 @@ void not_finite_features_are_refused() {
 void multiplies_like_its_entries() {
     for (const std::size_t n : {1u, 95u, 97u, 300u, 2000u}) {
         const TiledMatrix matrix = gram(random_features(n * 3), {1, n});
-        const std::vector<double> x = random_features(n);
+        std::vector<double> x = random_features(n);
         ThreadPool alone(1);
         std::vector<double> expected(n);
         matrix.multiply(x.data(), expected.data(), alone);
@@ -176,6 +176,9 @@ void multiplies_like_its_entries() {
             for (std::size_t j = 0; j < n; ++j) sum += static_cast<double>(matrix.at(i, j)) * x[j];
             CHECK_NEAR(expected[i], sum, 1e-6 * std::sqrt(norm * static_cast<double>(n)));
         }
+        // Magnitudes so far apart that the order of the sums shows in their bits.
+        for (std::size_t j = 0; j < n; ++j) x[j] *= std::pow(10.0, static_cast<double>(j % 37) - 18.0);
+        matrix.multiply(x.data(), expected.data(), alone);
         for (const int threads : {2, 4, 7}) {
             ThreadPool pool(threads);
             std::vector<double> y(n, NAN);
