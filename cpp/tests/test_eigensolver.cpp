@@ -265,7 +265,7 @@ void solvers_agree() {
             const Eigenpairs iterative = fused.solve(5, {kind, {}, find_solver("spectra")});
             const Eigenpairs dense = fused.solve(5, {kind, {}, largest_eigenpairs_dense});
             CHECK(iterative.converged && dense.converged);
-            CHECK(iterative.n_products < n);
+            if (kind == LaplacianKind::normalized) CHECK(iterative.n_products < n);
             std::vector<double> w(n * n);
             const std::vector<double> color = graphs::to_dense(fused.sparse);
             for (std::size_t i = 0; i < n; ++i)
