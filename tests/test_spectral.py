@@ -98,6 +98,42 @@ def test_any_affinity_agrees_with_the_oracle(n: int, density: float, laplacian: 
         checks.assert_agrees(deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian), affinity, laplacian)
 
 
+def edges(n: int, pairs: Any) -> scipy.sparse.csr_array:
+    rows, columns = np.array(list(pairs)).T
+    graph = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    return scipy.sparse.csr_array(graph + graph.T)
+
+
+@pytest.mark.parametrize(
+    ("graph", "spectrum"),
+    [
+        (edges(400, ((i, i + 1) for i in range(399))), 1 - np.cos(np.pi * np.arange(400) / 399)),
+        (edges(301, ((i, (i + 1) % 301) for i in range(301))), 1 - np.cos(2 * np.pi * np.arange(301) / 301)),
+        (edges(200, ((0, i) for i in range(1, 200))), np.array([0, *[1] * 198, 2])),
+        (edges(90, ((i, j) for i in range(30) for j in range(30, 90))), np.array([0, *[1] * 88, 2])),
+        (edges(50, ((i, j) for i in range(50) for j in range(i))), np.array([0, *[50 / 49] * 49])),
+    ],
+    ids=["path", "ring", "star", "bipartite", "complete"],
+)
+def test_known_spectra(graph: scipy.sparse.csr_array, spectrum: np.ndarray) -> None:
+    for k in (6, len(spectrum)):
+        for form in (graph, graph.toarray()):
+            pairs = deepspec.laplacian_eigenpairs(form, k)
+            np.testing.assert_allclose(pairs.values, np.sort(spectrum)[:k], atol=1e-6)
+            checks.assert_agrees(pairs, graph.toarray())
+
+
+@pytest.mark.parametrize("color", ["knn", "knn_hsv", "random_walk"])
+@pytest.mark.parametrize("laplacian", ["normalized", "unnormalized"])
+def test_image_of_flat_bars(color: str, laplacian: str) -> None:
+    """Three colours without a shade between them: pieces without an edge, and many ties."""
+    image = np.zeros((20, 28, 3), np.uint8)
+    image[:, ::4], image[::5] = 255, 128
+    options: dict[str, Any] = {"color_weight": math.inf, "color": color}
+    pairs = deepspec.eigenpairs(None, image, k=20, laplacian=laplacian, **options)
+    checks.assert_agrees(pairs, checks.fused_affinity(None, image, **options), laplacian)
+
+
 # Disconnected graphs
 
 
