@@ -14,9 +14,7 @@ namespace {
 constexpr std::size_t dense_size = 128;  // a full decomposition is the fastest solver up to here
 
 // The smallest problems, and nearly all pairs of larger ones.
-bool needs_dense(std::size_t size, std::size_t count) {
-    return size <= dense_size || krylov_dimension(count) >= size;
-}
+bool needs_dense(std::size_t size, std::size_t count) { return size <= dense_size || 2 * count + 20 >= size; }
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
     return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
@@ -112,7 +110,7 @@ class ComponentSearch {
     std::vector<Candidate> smallest(std::size_t count, Solver solver, const SolverOptions& options) {
         const bool dense = needs_dense(size(), count);
         std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
-        if (!dense && complete_ && looks_symmetric()) add_copies(found, solver, options);
+        if (!dense && complete_) add_missed(found, solver, options);
         for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
         return found;
     }
@@ -139,11 +137,21 @@ class ComponentSearch {
         return found;
     }
 
-    // A Krylov space holds one direction of an eigenspace, so that a search misses the others of a multiple
-    // eigenvalue. Searched again, without what is known and from another start, they show.
-    void add_copies(std::vector<Candidate>& found, Solver solver, const SolverOptions& options) {
+    // A Krylov space holds one direction of an eigenspace, so a search misses the others of a multiple
+    // eigenvalue, or of nearly equal ones. Searched again, without what is known and from another start, they
+    // show. A first look is as coarse as the gaps between the values found allow; where it does not tell, a
+    // search to the full tolerance does.
+    void add_missed(std::vector<Candidate>& found, Solver solver, const SolverOptions& options) {
+        constexpr double coarsest = 3e-3;
         for (const Candidate& candidate : found) known_.push_back(candidate.vector);
         for (;;) {
+            double gap = coarsest;
+            for (std::size_t j = 1; j < found.size(); ++j)
+                gap = std::min(gap, found[j].value - found[j - 1].value);
+            SolverOptions look = options;
+            look.tolerance = std::max(options.tolerance, gap);
+            const std::vector<Candidate> glimpse = search(1, solver, look);
+            if (glimpse.empty() || glimpse.front().value > found.back().value + look.tolerance) return;
             std::vector<Candidate> next = search(1, solver, options);
             if (next.empty() || next.front().value >= found.back().value - options.tolerance) return;
             known_.push_back(next.front().vector);
@@ -151,18 +159,6 @@ class ComponentSearch {
             std::sort(found.begin(), found.end(),
                       [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
         }
-    }
-
-    // Multiple eigenvalues come from symmetry, and symmetry shows in vertices of equal degree; among the
-    // degrees of a photograph's features they are rare.
-    bool looks_symmetric() const {
-        std::vector<double> degrees;
-        for (const std::size_t vertex : component_.vertices) degrees.push_back(laplacian_.degrees()[vertex]);
-        std::sort(degrees.begin(), degrees.end());
-        std::size_t equal = 0;
-        for (std::size_t i = 1; i < degrees.size(); ++i)
-            equal += degrees[i] - degrees[i - 1] <= 2e-7 * degrees[i];
-        return 16 * equal > degrees.size();
     }
 
     std::vector<double> to_all_vertices(const std::vector<double>& x) const {
@@ -220,8 +216,9 @@ void fix_sign(float* vector, std::size_t n) {
 }  // namespace
 
 Solver find_solver(const std::string& name) {
-    if (name == "spectra" || name == "auto") return largest_eigenpairs_spectra;
-    throw std::invalid_argument("solver must be \"auto\" or \"spectra\", got \"" + name + "\"");
+    if (name == "native" || name == "auto") return largest_eigenpairs_lanczos;
+    if (name == "spectra") return largest_eigenpairs_spectra;
+    throw std::invalid_argument("solver must be \"auto\", \"native\" or \"spectra\", got \"" + name + "\"");
 }
 
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
@@ -294,7 +291,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
 
 double eigenpairs_bytes(std::size_t n, std::size_t k) {
     const auto rows = static_cast<double>(n);
-    const double search = rows * static_cast<double>(krylov_dimension(k) + 3 * k + 10);
+    const double search = rows * static_cast<double>(krylov_dimension(n, k) + 3 * k + 10);
     const double dense = needs_dense(n, k) ? 4.0 * rows * rows : 0.0;
     return sizeof(double) * std::max(search, dense);
 }

@@ -33,9 +33,16 @@ struct RitzPairs {
 // A solver finds the `count` largest eigenpairs, 1 <= count < size, fewer where not all converged.
 using Solver = RitzPairs (*)(const SymmetricOperator&, std::size_t count, const SolverOptions&);
 
-// Vectors a search for `count` pairs holds before it restarts. Fewer mean more restarts, more mean products
-// that the last cycle did not need; measured at 1024 to 4096 vertices.
-constexpr std::size_t krylov_dimension(std::size_t count) { return count + (count < 20 ? 20 : count + 1); }
+// Vectors a search for `count` pairs among n may hold before it restarts: as many as rarely need to, within
+// 256 MB.
+constexpr std::size_t krylov_dimension(std::size_t n, std::size_t count) {
+    const std::size_t affordable = (std::size_t{1} << 25) / n;
+    return 2 * count + (affordable < 30 ? 30 : affordable > 160 ? 160 : affordable);
+}
+
+// Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22,
+// 2000).
+RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator&, std::size_t count, const SolverOptions&);
 
 // Spectra's implicitly restarted Lanczos.
 RitzPairs largest_eigenpairs_spectra(const SymmetricOperator&, std::size_t count, const SolverOptions&);
@@ -44,7 +51,8 @@ RitzPairs largest_eigenpairs_spectra(const SymmetricOperator&, std::size_t count
 // pairs.
 RitzPairs largest_eigenpairs_dense(const SymmetricOperator&, std::size_t count, const SolverOptions&);
 
-// The solver of that name: "spectra", or "auto". Throws std::invalid_argument for another.
+// The solver of that name: "native" (Lanczos above), "spectra", or "auto", which is "native". Throws
+// std::invalid_argument for another.
 Solver find_solver(const std::string& name);
 
 struct Eigenpairs {

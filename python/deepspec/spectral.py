@@ -25,7 +25,7 @@ COLOR_METHODS: dict[str, Callable[..., Csr]] = {
     "random_walk": _core.color_random_walk,
 }
 LAPLACIANS = ("normalized", "unnormalized")
-SOLVERS = ("auto", "spectra")
+SOLVERS = ("auto", "native", "spectra")
 PRECISIONS = ("standard",)
 
 
@@ -112,8 +112,9 @@ def eigenpairs(
         ``(D − W) y = μ D y`` or ``(D − W) y = μ y``.
     normalize_features : bool
         Scale each feature to length 1 before interpolating. A zero feature stays zero.
-    solver : {"auto", "spectra"}
-        Spectra's implicitly restarted Lanczos.
+    solver : {"auto", "native", "spectra"}
+        ``"native"``: Lanczos with full reorthogonalisation and thick restarts; ``"spectra"``: the Spectra
+        library's implicitly restarted Lanczos. ``"auto"`` is ``"native"``.
     tol : float
         Largest residual accepted. The features' affinity is held in float32: below about 1e-6 it is out of reach.
     precision : {"standard"}
@@ -143,7 +144,9 @@ def eigenpairs(
     colors_needed = weight > 0.0 and image is not None
     _check_choice("color", color, COLOR_METHODS)
     if array is None and not math.isinf(weight):
-        raise ValueError(f"features may be None only with color_weight=math.inf, got color_weight={color_weight}")
+        raise ValueError(
+            f"features may be None only with color_weight=math.inf, got color_weight={color_weight}"
+        )
     if math.isinf(weight) and image is None:
         raise ValueError("color_weight=math.inf needs an image")
     picture = None if image is None else _check_image(image)
@@ -289,7 +292,9 @@ def affinity(
     keep = _check_sparsify(sparsify)
     array = None if features is None else _check_features(features)
     if array is None and not math.isinf(weight):
-        raise ValueError(f"features may be None only with color_weight=math.inf, got color_weight={color_weight}")
+        raise ValueError(
+            f"features may be None only with color_weight=math.inf, got color_weight={color_weight}"
+        )
     if math.isinf(weight) and image is None:
         raise ValueError("color_weight=math.inf needs an image")
     picture = None if image is None else _check_image(image)
@@ -422,7 +427,9 @@ def _check_image(image: npt.ArrayLike) -> Image:
     if array.dtype.kind != "f":
         raise ValueError(f"image must be uint8 or floating point, got dtype {array.dtype}")
     if not (array.min() >= 0.0 and array.max() <= 1.0):
-        raise ValueError(f"image must be in [0, 1] where it is floating point, got {array.min()} … {array.max()}")
+        raise ValueError(
+            f"image must be in [0, 1] where it is floating point, got {array.min()} … {array.max()}"
+        )
     return array
 
 
