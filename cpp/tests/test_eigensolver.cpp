@@ -15,6 +15,7 @@ using namespace deepspec;
 namespace {
 
 constexpr LaplacianKind kinds[] = {LaplacianKind::normalized, LaplacianKind::unnormalized};
+const Solver solvers[] = {find_solver("native"), find_solver("spectra")};
 
 struct Problem {
     LaplacianKind kind = LaplacianKind::normalized;
@@ -119,19 +120,22 @@ std::vector<double> cycle_values(std::size_t n, std::size_t k, LaplacianKind kin
     return values;
 }
 
-// Sizes on either side of the one up to which the decomposition is dense.
+// Sizes decomposed densely, searched in one go, and searched with restarts.
 void known_spectra() {
-    for (const std::size_t n : {20u, 300u})
-        for (const LaplacianKind kind : kinds) {
-            check_solved(graphs::from_edges(n, graphs::path(n)), path_values(n, 6, kind), {kind});
-            // Every eigenvalue but the first is double: a search that follows one vector sees half of them.
-            check_solved(graphs::from_edges(n, graphs::cycle(n)), cycle_values(n, 7, kind), {kind});
-            // One eigenvalue of multiplicity n - 1.
-            const auto size = static_cast<double>(n);
-            const double value = kind == LaplacianKind::normalized ? size / (size - 1.0) : size;
-            check_solved(graphs::from_edges(n, graphs::complete(n)), {0, value, value, value, value}, {kind},
-                         1e-5);
-        }
+    for (const std::size_t n : {20u, 300u, 600u})
+        for (const LaplacianKind kind : kinds)
+            for (const Solver solver : solvers) {
+                const Problem problem{kind, {}, solver};
+                check_solved(graphs::from_edges(n, graphs::path(n)), path_values(n, 6, kind), problem);
+                // Every eigenvalue but the first is double: a search that follows one vector sees half of
+                // them.
+                check_solved(graphs::from_edges(n, graphs::cycle(n)), cycle_values(n, 7, kind), problem);
+                // One eigenvalue of multiplicity n - 1.
+                const auto size = static_cast<double>(n);
+                const double value = kind == LaplacianKind::normalized ? size / (size - 1.0) : size;
+                check_solved(graphs::from_edges(n, graphs::complete(n)), {0, value, value, value, value},
+                             problem, 1e-5);
+            }
     const SparseMatrix path = graphs::from_edges(5, graphs::path(5));
     CHECK_NEAR(static_cast<double>(solve(path, 1).vectors[0]), 1.0 / std::sqrt(8.0), 1e-7);
 }
@@ -151,10 +155,11 @@ void multiple_eigenvalues_are_all_found() {
             values.push_back(1.0 - 0.5 * (wave(row) + wave(column)));
         }
     std::sort(values.begin(), values.end());
-    for (const std::size_t k : {2u, 3u, 5u, 8u, 13u}) {
-        const auto end = values.begin() + static_cast<std::ptrdiff_t>(k);
-        check_solved(graphs::from_edges(side * side, edges), {values.begin(), end});
-    }
+    for (const std::size_t k : {2u, 3u, 5u, 8u, 13u})
+        for (const Solver solver : solvers) {
+            const auto end = values.begin() + static_cast<std::ptrdiff_t>(k);
+            check_solved(graphs::from_edges(side * side, edges), {values.begin(), end}, {.solver = solver});
+        }
 }
 
 void all_pairs() {
@@ -262,27 +267,31 @@ void solvers_agree() {
     for (const double color_weight : {0.0, 1.0, 10.0})
         for (const LaplacianKind kind : kinds) {
             FusedProblem fused(photograph, color_weight);
-            const Eigenpairs iterative = fused.solve(5, {kind, {}, find_solver("spectra")});
-            const Eigenpairs dense = fused.solve(5, {kind, {}, largest_eigenpairs_dense});
-            CHECK(iterative.converged && dense.converged);
-            if (kind == LaplacianKind::normalized) CHECK(iterative.n_products < n);
             std::vector<double> w(n * n);
             const std::vector<double> color = graphs::to_dense(fused.sparse);
             for (std::size_t i = 0; i < n; ++i)
                 for (std::size_t j = 0; j < n; ++j)
                     w[i * n + j] =
                         static_cast<double>(fused.dense.at(i, j)) + color_weight * color[i * n + j];
-            check_promises(w, iterative, kind);
+            const Eigenpairs dense = fused.solve(5, {kind, {}, largest_eigenpairs_dense});
+            CHECK(dense.converged);
             check_promises(w, dense, kind);
-            for (std::size_t j = 0; j < 5; ++j)
-                CHECK_NEAR(iterative.values[j] / dense.values[4], dense.values[j] / dense.values[4], 1e-6);
-            // The second vector, well apart from the rest, is the disc.
-            float largest = 0.0f, difference = 0.0f;
-            for (std::size_t i = n; i < 2 * n; ++i) {
-                largest = std::max(largest, std::abs(dense.vectors[i]));
-                difference = std::max(difference, std::abs(dense.vectors[i] - iterative.vectors[i]));
+            for (const Solver solver : solvers) {
+                const Eigenpairs iterative = fused.solve(5, {kind, {}, solver});
+                CHECK(iterative.converged);
+                if (kind == LaplacianKind::normalized) CHECK(iterative.n_products < n);
+                check_promises(w, iterative, kind);
+                for (std::size_t j = 0; j < 5; ++j)
+                    CHECK_NEAR(iterative.values[j] / dense.values[4], dense.values[j] / dense.values[4],
+                               1e-6);
+                // The second vector, well apart from the rest, is the disc.
+                float largest = 0.0f, difference = 0.0f;
+                for (std::size_t i = n; i < 2 * n; ++i) {
+                    largest = std::max(largest, std::abs(dense.vectors[i]));
+                    difference = std::max(difference, std::abs(dense.vectors[i] - iterative.vectors[i]));
+                }
+                CHECK(difference < 1e-3f * largest);
             }
-            CHECK(difference < 1e-3f * largest);
         }
 }
 
@@ -301,10 +310,14 @@ void threads_leave_no_trace() {
 
 void says_when_not_converged() {
     const SparseMatrix path = graphs::from_edges(1000, graphs::path(1000));
-    const Eigenpairs pairs = solve(path, 5, {.options = {1e-10, 60}});
-    CHECK(!pairs.converged);
-    CHECK(pairs.n_products < 120);
-    CHECK(solve(path, 1, {.options = {1e-10, 60}}).converged);  // the constant vector needs no search
+    for (const Solver solver : solvers)
+        for (const std::size_t max_products : {1u, 3u, 60u}) {
+            const Problem problem{.options = {1e-10, max_products}, .solver = solver};
+            const Eigenpairs pairs = solve(path, 5, problem);
+            CHECK(!pairs.converged);
+            CHECK(pairs.n_products < 120);
+            CHECK(solve(path, 1, problem).converged);  // the constant vector needs no search
+        }
 }
 
 void a_search_can_be_cancelled() {
