@@ -3,16 +3,9 @@
 from deepspec._core import __version__
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
+from deepspec.graph import affinity, color_affinity, laplacian
 from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
-from deepspec.spectral import (
-    ConvergenceError,
-    Eigenpairs,
-    affinity,
-    color_affinity,
-    eigenpairs,
-    laplacian,
-    laplacian_eigenpairs,
-)
+from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, laplacian_eigenpairs
 
 __all__ = [
     "Box",
