@@ -232,26 +232,29 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
     std::vector<Candidate> candidates = null_vectors(laplacian, components, k);
     const std::size_t n_null = candidates.size();
     bool complete = true;
+    // Keeps the k smallest, the null vectors first.
+    const auto add = [&](std::vector<Candidate> found) {
+        std::move(found.begin(), found.end(), std::back_inserter(candidates));
+        std::stable_sort(candidates.begin() + static_cast<std::ptrdiff_t>(n_null), candidates.end(),
+                         [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
+        candidates.resize(std::min(k, candidates.size()));
+    };
     if (n_null < k) {
         for (const Component& component : components) {
             const std::size_t count = std::min(k - n_null, component.vertices.size() - 1);
             if (count == 0) continue;
             ComponentSearch search(laplacian, component, pool);
-            std::vector<Candidate> found = search.smallest(count, solver, options);
+            add(search.smallest(count, solver, options));
             result.n_products += search.n_products();
             complete = complete && search.complete();
-            std::move(found.begin(), found.end(), std::back_inserter(candidates));
         }
-        std::size_t n_isolated = 0;
-        for (std::size_t i = 0; i < n && n_isolated < k; ++i) {
+        std::vector<Candidate> isolated;
+        for (std::size_t i = 0; i < n && isolated.size() < k - n_null; ++i) {
             if (!laplacian.isolated(i)) continue;
-            candidates.push_back({1.0 / laplacian.scale(), std::vector<double>(n, 0.0)});
-            candidates.back().vector[i] = 1.0;
-            ++n_isolated;
+            isolated.push_back({1.0 / laplacian.scale(), std::vector<double>(n, 0.0)});
+            isolated.back().vector[i] = 1.0;
         }
-        std::stable_sort(candidates.begin() + static_cast<std::ptrdiff_t>(n_null), candidates.end(),
-                         [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
-        candidates.resize(std::min(k, candidates.size()));
+        add(std::move(isolated));
     }
 
     // True residuals, and Rayleigh quotients for values.

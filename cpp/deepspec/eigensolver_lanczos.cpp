@@ -102,6 +102,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
     for (;;) {
         factorization.extend();
         ++result.n_products;
+        if (factorization.size() < wanted) continue;
         const bool out_of_products = result.n_products >= options.max_products;
         if (factorization.size() < next_check && !out_of_products) continue;
 

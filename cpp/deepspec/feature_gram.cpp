@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -18,6 +19,12 @@ using kernels::tile_size;
 
 constexpr std::size_t first_tile_of_row(std::size_t row, std::size_t tile_rows) {
     return row * tile_rows - row * (row - 1) / 2;
+}
+
+std::string to_text(double number) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", number);
+    return text;
 }
 
 struct TilePosition {
@@ -256,7 +263,7 @@ TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
                     for (const double entry : {upper, lower})
                         if (!(entry >= 0.0) || !std::isfinite(static_cast<float>(entry)))
                             throw std::invalid_argument("W must be finite and not negative, found " +
-                                                        std::to_string(entry) + " at or across (" +
+                                                        to_text(entry) + " at or across (" +
                                                         std::to_string(i) + ", " + std::to_string(j) + ")");
                     largest[row] = std::max({largest[row], upper, lower});
                     asymmetry[row] = std::max(asymmetry[row], std::abs(upper - lower));
@@ -266,8 +273,7 @@ TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
     });
     const double worst = *std::max_element(asymmetry.begin(), asymmetry.end());
     if (worst > 1e-6 * *std::max_element(largest.begin(), largest.end()))
-        throw std::invalid_argument("W must be symmetric, but W - W.T has an entry of " +
-                                    std::to_string(worst));
+        throw std::invalid_argument("W must be symmetric, but W - W.T has an entry of " + to_text(worst));
     return packed;
 }
 

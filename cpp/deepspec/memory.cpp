@@ -28,25 +28,39 @@ std::uint64_t read_number(const char* path) {
     return file >> value ? value : unlimited;  // "max" and a missing file both mean no limit
 }
 
-std::uint64_t system_memory() {
-    std::ifstream file("/proc/meminfo");
-    std::string name;
-    std::uint64_t kilobytes = 0;
-    while (file >> name >> kilobytes) {
-        if (name == "MemAvailable:") return kilobytes * 1024;
+// The number that follows `name` in a file of names and numbers.
+std::uint64_t read_field(const char* path, const std::string& name) {
+    std::ifstream file(path);
+    std::string found;
+    std::uint64_t value = 0;
+    while (file >> found >> value) {
+        if (found == name) return value;
         file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
     }
     return unlimited;
 }
 
+std::uint64_t system_memory() {
+    const std::uint64_t kilobytes = read_field("/proc/meminfo", "MemAvailable:");
+    return kilobytes == unlimited ? unlimited : kilobytes * 1024;
+}
+
+// What the limit of a control group leaves. Its files in the page cache count as used, but are given back.
+std::uint64_t group_memory(const char* limit_path, const char* used_path, const char* statistics_path,
+                           const char* cache_name) {
+    const std::uint64_t limit = read_number(limit_path), used = read_number(used_path);
+    if (limit == unlimited || used == unlimited) return unlimited;
+    const std::uint64_t cache = read_field(statistics_path, cache_name);
+    const std::uint64_t kept = cache == unlimited ? used : used - std::min(used, cache);
+    return limit - std::min(limit, kept);
+}
+
 std::uint64_t container_memory() {
-    const std::uint64_t limit = std::min(read_number("/sys/fs/cgroup/memory.max"),
-                                         read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    if (limit == unlimited) return unlimited;
-    const std::uint64_t used = std::min(read_number("/sys/fs/cgroup/memory.current"),
-                                        read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes"));
-    if (used == unlimited) return limit;
-    return limit > used ? limit - used : 0;
+    return std::min(group_memory("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current",
+                                 "/sys/fs/cgroup/memory.stat", "inactive_file"),
+                    group_memory("/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                                 "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+                                 "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file"));
 }
 #endif
 

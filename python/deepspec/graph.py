@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,12 @@ def affinity(
     problem = check_problem(features, image, grid, color_weight, color)
     n_threads = check_threads(threads)
     keep = _check_sparsify(sparsify)
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     fused = scipy.sparse.csr_array((math.prod(problem.shape),) * 2)
     if problem.features is not None:
         gram = _core.feature_gram(
-            problem.features, grid=problem.shape, normalize=normalize_features, threads=n_threads
+            problem.features, grid=problem.shape, normalize=bool(normalize_features), threads=n_threads
         )
         fused = fused + keep(gram, np.random.default_rng(seed))
     colors = problem.color_graph(n_threads)
@@ -131,7 +134,7 @@ def laplacian(W: Any, kind: str = "normalized") -> scipy.sparse.csr_array:
         W is not such a matrix, or an unknown kind.
     """
     check_choice("kind", kind, LAPLACIANS)
-    matrix = check_sparse_affinity(scipy.sparse.csr_array(W))
+    matrix = check_sparse_affinity(W)
     degrees = matrix.sum(axis=1)
     degrees[degrees < 1e-12] = 1.0
     if kind == "unnormalized":
@@ -168,9 +171,9 @@ def check_problem(
     color_weight: float,
     color: str,
 ) -> Problem:
+    if not (isinstance(color_weight, Real) and color_weight >= 0.0):
+        raise ValueError(f"color_weight must be a number from 0 to inf, got {color_weight!r}")
     weight = float(color_weight)
-    if not weight >= 0.0:
-        raise ValueError(f"color_weight must be from 0 to inf, got {color_weight}")
     check_choice("color", color, COLOR_METHODS)
     array = None if features is None else _check_features(features)
     picture = None if image is None else _check_image(image)
@@ -183,8 +186,12 @@ def check_problem(
         )
     if grid is None:
         grid = (source.shape[0], source.shape[1])
-    elif len(grid) != 2 or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in grid):
-        raise ValueError(f"grid must be two whole numbers (H', W') of at least 1, got {grid}")
+    elif not (
+        isinstance(grid, (tuple, list))
+        and len(grid) == 2
+        and all(isinstance(side, Integral) and side >= 1 for side in grid)
+    ):
+        raise ValueError(f"grid must be two whole numbers (H', W') of at least 1, got {grid!r}")
     shape = (int(grid[0]), int(grid[1]))
     if math.isinf(weight):
         return Problem(None, picture, shape, color, 1.0)
@@ -228,6 +235,9 @@ def _check_image(image: npt.ArrayLike) -> Image:
 
 
 def check_sparse_affinity(W: Any) -> scipy.sparse.csr_array:
+    shape = np.shape(W)
+    if len(shape) != 2:
+        raise ValueError(f"W must be square, (n, n), got shape {shape}")
     matrix = scipy.sparse.csr_array(W)
     if matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
         raise ValueError(f"W must be square, (n, n), got shape {matrix.shape}")
@@ -248,13 +258,13 @@ def check_sparse_affinity(W: Any) -> scipy.sparse.csr_array:
 def check_threads(threads: int | None) -> int:
     if threads is None:
         return _core.default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 4096:
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads <= 4096:
         raise ValueError(f"threads must be a whole number from 1 to 4096, got {threads!r}")
     return int(threads)
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
@@ -265,6 +275,8 @@ def _check_sparsify(
     if sparsify is None:
         return lambda gram, rng: scipy.sparse.csr_array(gram, dtype=np.float64)
     how, amount = sparsify if isinstance(sparsify, tuple) and len(sparsify) == 2 else ("", 0.0)
+    if not isinstance(amount, Real):
+        how = ""
     if how == "strongest" and amount >= 1 and int(amount) == amount:
         return lambda gram, rng: _keep_strongest(gram, int(amount))
     if how == "threshold" and 0.0 <= amount <= 1.0:

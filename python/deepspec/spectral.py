@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def eigenpairs(
         found = _core.feature_eigenpairs(
             problem.features,
             grid=shape,
-            normalize=normalize_features,
+            normalize=bool(normalize_features),
             colors=colors,
             color_weight=problem.color_weight,
             **options,
@@ -223,11 +224,11 @@ def _to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k:
 def _solver_options(k: int, laplacian: str, solver: str, tol: float, threads: int) -> dict[str, Any]:
     check_choice("laplacian", laplacian, LAPLACIANS)
     check_choice("solver", solver, SOLVERS)
-    if not 0.0 < tol < 1.0:
-        raise ValueError(f"tol must be between 0 and 1, got {tol}")
+    if not (isinstance(tol, Real) and 0.0 < tol < 1.0):
+        raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}")
     return {"k": k, "laplacian": laplacian, "solver": solver, "tolerance": float(tol), "threads": threads}
 
 
 def _check_k(k: int, n: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= n:
         raise ValueError(f"k must be a whole number from 1 to the {n} cells of the graph, got {k!r}")
