@@ -168,9 +168,10 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     const auto products = [&](double) {
         return std::to_string(pairs.n_products) + " products" + (pairs.converged ? "" : ", NOT CONVERGED");
     };
-    table.time(
-        "eigensolve k=5" + grid.name(),
-        [&] { pairs = smallest_eigenpairs(laplacian, k, find_solver("auto"), {}, pool); }, products);
+    for (const std::string solver : {"native", "spectra"})
+        table.time(
+            "eigensolve k=5 " + solver + grid.name(),
+            [&] { pairs = smallest_eigenpairs(laplacian, k, find_solver(solver), {}, pool); }, products);
     table.time(
         "features to eigenpairs" + grid.name(),
         [&] {
