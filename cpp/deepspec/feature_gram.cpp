@@ -61,7 +61,7 @@ float TiledMatrix::at(std::size_t i, std::size_t j) const {
 }
 
 void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
-    const kernels::TileKernels& kernel = kernels::selected();
+    const kernels::Kernels& kernel = kernels::selected();
     const std::size_t padded = tile_rows_ * tile_size;
     std::vector<float> x_float(padded, 0.0f);
     std::copy(x, x + n_, x_float.begin());
@@ -232,7 +232,7 @@ PackedFeatures pack_features(FeatureView<Scalar> features, const GramOptions& op
 
 template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool) {
-    const kernels::TileKernels& kernel = kernels::selected();
+    const kernels::Kernels& kernel = kernels::selected();
     const std::size_t n = options.height * options.width;
     TiledMatrix gram(n);
     const PackedFeatures packed = pack_features(features, options, pool);

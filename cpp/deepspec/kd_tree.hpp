@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numeric>
 #include <vector>
+
+#include "deepspec/kernels/kernels.hpp"
 
 namespace deepspec {
 
@@ -54,7 +57,7 @@ class KdTree {
     }
 
   private:
-    static constexpr std::size_t leaf_size = 16;
+    static constexpr std::size_t leaf_size = kernels::leaf_size;
 
     struct Node {
         Point lower, upper;
@@ -63,7 +66,7 @@ class KdTree {
         std::size_t leaf;
     };
 
-    // One dimension after the other, filled up with points at infinity: the compiler's favourite loop.
+    // One dimension after the other, filled up with points at infinity.
     using Leaf = std::array<std::array<double, leaf_size>, Dimensions>;
 
     std::size_t build(const std::vector<Point>& points, std::size_t begin, std::size_t end) {
@@ -126,14 +129,12 @@ class KdTree {
     }
 
     void scan(const Node& leaf, const Point& query, std::vector<Neighbor>& nearest) const {
-        const Leaf& points = leaves_[leaf.leaf];
-        std::array<double, leaf_size> distances{};
-        for (std::size_t d = 0; d < Dimensions; ++d)
-            for (std::size_t i = 0; i < leaf_size; ++i) {
-                const double gap = points[d][i] - query[d];
-                distances[i] += gap * gap;
-            }
-        for (std::size_t i = 0; i < leaf.end - leaf.begin; ++i) {
+        std::array<double, leaf_size> distances;
+        unsigned near = kernel_.leaf_distances(leaves_[leaf.leaf].front().data(), query.data(), Dimensions,
+                                               nearest.back().squared_distance, distances.data());
+        near &= (1u << (leaf.end - leaf.begin)) - 1;  // while fewer than k are known, infinity is near too
+        for (; near != 0; near &= near - 1) {
+            const auto i = static_cast<std::size_t>(std::countr_zero(near));
             const Neighbor candidate{distances[i], order_[leaf.begin + i]};
             if (!(candidate < nearest.back())) continue;
             std::size_t slot = nearest.size() - 1;
@@ -145,6 +146,7 @@ class KdTree {
     std::vector<Node> nodes_;
     std::vector<std::int32_t> order_;
     std::vector<Leaf> leaves_;
+    const kernels::Kernels& kernel_ = kernels::selected();
 };
 
 }  // namespace deepspec

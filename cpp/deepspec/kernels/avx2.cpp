@@ -22,9 +22,24 @@ struct Avx2 {
     }
 };
 
-#include "deepspec/kernels/tile_kernels.inl"
+struct Avx2Double {
+    using type = __m256d;
+    static constexpr int width = 4;
+    static type zero() { return _mm256_setzero_pd(); }
+    static type load(const double* p) { return _mm256_loadu_pd(p); }
+    static type broadcast(double a) { return _mm256_set1_pd(a); }
+    static void store(double* p, type a) { _mm256_storeu_pd(p, a); }
+    static type subtract(type a, type b) { return _mm256_sub_pd(a, b); }
+    static type add(type a, type b) { return _mm256_add_pd(a, b); }
+    static type mul(type a, type b) { return _mm256_mul_pd(a, b); }
+    static unsigned at_most(type a, type b) {
+        return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
+    }
+};
+
+#include "deepspec/kernels/kernels.inl"
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>,
-                                                             tile_product<Avx2, 4>};
+const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>, tile_product<Avx2, 4>,
+                                                         leaf_distances<Avx2Double>};

@@ -18,9 +18,22 @@ struct Avx512 {
     static float sum(type a) { return _mm512_reduce_add_ps(a); }
 };
 
-#include "deepspec/kernels/tile_kernels.inl"
+struct Avx512Double {
+    using type = __m512d;
+    static constexpr int width = 8;
+    static type zero() { return _mm512_setzero_pd(); }
+    static type load(const double* p) { return _mm512_loadu_pd(p); }
+    static type broadcast(double a) { return _mm512_set1_pd(a); }
+    static void store(double* p, type a) { _mm512_storeu_pd(p, a); }
+    static type subtract(type a, type b) { return _mm512_sub_pd(a, b); }
+    static type add(type a, type b) { return _mm512_add_pd(a, b); }
+    static type mul(type a, type b) { return _mm512_mul_pd(a, b); }
+    static unsigned at_most(type a, type b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
+};
+
+#include "deepspec/kernels/kernels.inl"
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::avx512{"avx512", gram_tile<Avx512, 12, 2>,
-                                                               tile_product<Avx512, 6>};
+const deepspec::kernels::Kernels deepspec::kernels::avx512{
+    "avx512", gram_tile<Avx512, 12, 2>, tile_product<Avx512, 6>, leaf_distances<Avx512Double>};

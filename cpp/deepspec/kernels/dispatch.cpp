@@ -44,7 +44,7 @@ bool runs_avx512() {
 #endif
 #endif
 
-const TileKernels* find_runnable(const std::string& name) {
+const Kernels* find_runnable(const std::string& name) {
 #ifdef DEEPSPEC_HAVE_AVX512
     if (name == "avx512" && runs_avx512()) return &avx512;
 #endif
@@ -58,23 +58,23 @@ const TileKernels* find_runnable(const std::string& name) {
     return nullptr;
 }
 
-const TileKernels& choose() {
+const Kernels& choose() {
     const char* forced = std::getenv("DEEPSPEC_ISA");
     if (forced != nullptr && *forced != '\0') {
-        if (const TileKernels* found = find_runnable(forced)) return *found;
+        if (const Kernels* found = find_runnable(forced)) return *found;
         throw std::invalid_argument(
             "DEEPSPEC_ISA must be avx512, avx2, neon or portable and run on this processor, got \"" +
             std::string(forced) + "\"");
     }
     for (const char* name : {"avx512", "avx2", "neon"})
-        if (const TileKernels* found = find_runnable(name)) return *found;
+        if (const Kernels* found = find_runnable(name)) return *found;
     return portable;
 }
 
 }  // namespace
 
-const TileKernels& selected() {
-    static const TileKernels& kernels = choose();
+const Kernels& selected() {
+    static const Kernels& kernels = choose();
     return kernels;
 }
 

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-// The inner loops on tiles, one set of functions per instruction set. The files that implement them
+// The inner loops, one set of functions per instruction set. The files that implement them
 // include neither Eigen nor the standard library: an inline function compiled there for AVX-512 must
 // not be the copy the linker keeps for everyone.
 namespace deepspec::kernels {
@@ -10,7 +10,9 @@ namespace deepspec::kernels {
 inline constexpr std::size_t tile_size = 96;  // a multiple of every register block: 12x32, 6x16, 4x8
 inline constexpr std::size_t tile_entries = tile_size * tile_size;
 
-struct TileKernels {
+inline constexpr std::size_t leaf_size = 16;
+
+struct Kernels {
     const char* instruction_set;
 
     // tile[i][j] = max(0, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels, tile_size).
@@ -19,15 +21,20 @@ struct TileKernels {
     // y_rows += tile x_columns and y_columns += tile^T x_rows, reading the tile once.
     void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
                     float* y_columns);
+
+    // Squared distances of the points of a leaf, (dimensions, leaf_size), from a query; bit i of the result
+    // says that the i-th is at most `limit`. Summed dimension after dimension, without fused multiply-add.
+    unsigned (*leaf_distances)(const double* leaf, const double* query, std::size_t dimensions, double limit,
+                               double* distances);
 };
 
-extern const TileKernels portable;
-extern const TileKernels avx2;
-extern const TileKernels avx512;
-extern const TileKernels neon;
+extern const Kernels portable;
+extern const Kernels avx2;
+extern const Kernels avx512;
+extern const Kernels neon;
 
 // The fastest set this processor runs; $DEEPSPEC_ISA (portable, avx2, avx512, neon) forces one.
 // Throws std::invalid_argument when that one is unknown or cannot run here.
-const TileKernels& selected();
+const Kernels& selected();
 
 }  // namespace deepspec::kernels

@@ -18,9 +18,25 @@ struct Neon {
     static float sum(type a) { return vaddvq_f32(a); }
 };
 
-#include "deepspec/kernels/tile_kernels.inl"
+struct NeonDouble {
+    using type = float64x2_t;
+    static constexpr int width = 2;
+    static type zero() { return vdupq_n_f64(0.0); }
+    static type load(const double* p) { return vld1q_f64(p); }
+    static type broadcast(double a) { return vdupq_n_f64(a); }
+    static void store(double* p, type a) { vst1q_f64(p, a); }
+    static type subtract(type a, type b) { return vsubq_f64(a, b); }
+    static type add(type a, type b) { return vaddq_f64(a, b); }
+    static type mul(type a, type b) { return vmulq_f64(a, b); }
+    static unsigned at_most(type a, type b) {
+        const uint64x2_t lanes = vcleq_f64(a, b);
+        return static_cast<unsigned>((vgetq_lane_u64(lanes, 0) & 1) | (vgetq_lane_u64(lanes, 1) & 2));
+    }
+};
+
+#include "deepspec/kernels/kernels.inl"
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::neon{"neon", gram_tile<Neon, 6, 4>,
-                                                             tile_product<Neon, 8>};
+const deepspec::kernels::Kernels deepspec::kernels::neon{"neon", gram_tile<Neon, 6, 4>, tile_product<Neon, 8>,
+                                                         leaf_distances<NeonDouble>};

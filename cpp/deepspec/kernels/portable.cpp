@@ -33,9 +33,22 @@ struct Portable {
     static float sum(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
 };
 
-#include "deepspec/kernels/tile_kernels.inl"
+struct PortableDouble {
+    using type = double;
+    static constexpr int width = 1;
+    static type zero() { return 0.0; }
+    static type load(const double* p) { return *p; }
+    static type broadcast(double a) { return a; }
+    static void store(double* p, type a) { *p = a; }
+    static type subtract(type a, type b) { return a - b; }
+    static type add(type a, type b) { return a + b; }
+    static type mul(type a, type b) { return a * b; }
+    static unsigned at_most(type a, type b) { return a <= b ? 1u : 0u; }
+};
+
+#include "deepspec/kernels/kernels.inl"
 
 }  // namespace
 
-const deepspec::kernels::TileKernels deepspec::kernels::portable{"portable", gram_tile<Portable, 4, 2>,
-                                                                 tile_product<Portable, 3>};
+const deepspec::kernels::Kernels deepspec::kernels::portable{
+    "portable", gram_tile<Portable, 4, 2>, tile_product<Portable, 3>, leaf_distances<PortableDouble>};
