@@ -19,6 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14)).filter(lambda shape: shape[0] * shape[1] >= 3)
 kinds = st.sampled_from(["noise", "smooth", "relu", "clusters"])
 colors = st.sampled_from(["knn", "knn_hsv", "random_walk"])
+solvers = st.sampled_from(checks.SOLVERS)
 weights = st.one_of(st.just(0.0), st.floats(1e-3, 1e3), st.just(math.inf))
 
 modest = settings(max_examples=100, deadline=None)
@@ -32,13 +33,13 @@ def inputs(seed: int, shape: tuple[int, int], kind: str) -> tuple[np.ndarray, np
 
 
 @modest
-@given(seeds, shapes, kinds, colors, weights, st.integers(1, 8))
+@given(seeds, shapes, kinds, colors, weights, st.integers(1, 8), solvers)
 def test_agrees_with_the_oracle(
-    seed: int, shape: tuple[int, int], kind: str, color: str, color_weight: float, k: int
+    seed: int, shape: tuple[int, int], kind: str, color: str, color_weight: float, k: int, solver: str
 ) -> None:
     features, image = inputs(seed, shape, kind)
     options: dict[str, Any] = {"color": color, "color_weight": color_weight}
-    pairs = deepspec.eigenpairs(features, image, k=min(k, shape[0] * shape[1]), **options)
+    pairs = deepspec.eigenpairs(features, image, k=min(k, shape[0] * shape[1]), solver=solver, **options)
     checks.assert_agrees(pairs, checks.fused_affinity(features, image, **options))
 
 
@@ -51,9 +52,10 @@ def test_agrees_with_the_oracle(
     st.integers(1, 12),
     st.sampled_from(["normalized", "unnormalized"]),
     st.booleans(),
+    solvers,
 )
 def test_any_graph_agrees_with_the_oracle(
-    seed: int, n: int, density: float, decades: int, k: int, laplacian: str, sparse: bool
+    seed: int, n: int, density: float, decades: int, k: int, laplacian: str, sparse: bool, solver: str
 ) -> None:
     """Graphs in pieces, with vertices alone, with and without loops, and weights over several decades."""
     rng = np.random.default_rng(seed)
@@ -61,7 +63,7 @@ def test_any_graph_agrees_with_the_oracle(
     affinity[0, -1] = 1
     affinity = np.maximum(affinity, affinity.T)
     form = scipy.sparse.csr_array(affinity) if sparse else affinity
-    pairs = deepspec.laplacian_eigenpairs(form, min(k, n), laplacian=laplacian)
+    pairs = deepspec.laplacian_eigenpairs(form, min(k, n), laplacian=laplacian, solver=solver)
     checks.assert_agrees(pairs, affinity, laplacian)
 
 

@@ -51,10 +51,13 @@ def test_real_problem_agrees_with_the_oracle(
         image = ecssd.read_image(test_data / name)
         network = SqueezeNet(test_data / "squeezenet" / "squeezenet_v1.0.npz", short_side)
         features = network(image).array
-    pairs = deepspec.eigenpairs(features, image, **options)
+    laplacian = options.get("laplacian", "normalized")
     graph = {name: value for name, value in options.items() if name not in ("k", "laplacian")}
     affinity = checks.fused_affinity(features, image, **graph)
-    checks.assert_agrees(pairs, affinity, options.get("laplacian", "normalized"))
+    spectrum = oracle.eigenpairs(affinity, laplacian)
+    for solver in checks.SOLVERS:
+        pairs = deepspec.eigenpairs(features, image, solver=solver, **options)
+        checks.assert_agrees(pairs, affinity, laplacian, spectrum)
 
 
 @pytest.mark.parametrize(("name", "classes"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})])

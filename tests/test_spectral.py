@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import signal
@@ -72,12 +73,15 @@ def test_random_problem_agrees_with_the_oracle(seed: int) -> None:
         options["grid"] = grid
     laplacian = extra.get("laplacian", "normalized")
 
-    pairs = deepspec.eigenpairs(features, image, k=k, laplacian=laplacian, **options)
+    affinity = checks.fused_affinity(features, image, **options)
+    spectrum = oracle.eigenpairs(affinity, laplacian)
 
-    assert pairs.vectors.shape == (k, *grid)
-    assert pairs.degrees.shape == grid
-    assert pairs.n_products >= 0
-    checks.assert_agrees(pairs, checks.fused_affinity(features, image, **options), laplacian)
+    for solver in checks.SOLVERS:
+        pairs = deepspec.eigenpairs(features, image, k=k, laplacian=laplacian, solver=solver, **options)
+        assert pairs.vectors.shape == (k, *grid)
+        assert pairs.degrees.shape == grid
+        assert pairs.n_products >= 0
+        checks.assert_agrees(pairs, affinity, laplacian, spectrum)
 
 
 @pytest.mark.parametrize("laplacian", ["normalized", "unnormalized"])
@@ -90,12 +94,18 @@ def test_any_affinity_agrees_with_the_oracle(n: int, density: float, laplacian: 
     ring = np.arange(n)
     affinity[ring, (ring + 1) % n] = affinity[(ring + 1) % n, ring] = 1
     k = min(6, n)
-    for form in (affinity, affinity.astype(np.float32), np.asfortranarray(affinity)):
-        pairs = deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian)
+    spectrum = oracle.eigenpairs(affinity, laplacian)
+    forms = [
+        affinity,
+        affinity.astype(np.float32),
+        np.asfortranarray(affinity),
+        scipy.sparse.csr_array(affinity),
+        scipy.sparse.coo_matrix(affinity),
+    ]
+    for form, solver in itertools.product(forms, checks.SOLVERS):
+        pairs = deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian, solver=solver)
         assert pairs.vectors.shape == (k, n)
-        checks.assert_agrees(pairs, affinity, laplacian)
-    for form in (scipy.sparse.csr_array(affinity), scipy.sparse.coo_matrix(affinity)):
-        checks.assert_agrees(deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian), affinity, laplacian)
+        checks.assert_agrees(pairs, affinity, laplacian, spectrum)
 
 
 def edges(n: int, pairs: Any) -> scipy.sparse.csr_array:
@@ -116,21 +126,23 @@ def edges(n: int, pairs: Any) -> scipy.sparse.csr_array:
     ids=["path", "ring", "star", "bipartite", "complete"],
 )
 def test_known_spectra(graph: scipy.sparse.csr_array, spectrum: np.ndarray) -> None:
-    for k in (6, len(spectrum)):
-        for form in (graph, graph.toarray()):
-            pairs = deepspec.laplacian_eigenpairs(form, k)
-            np.testing.assert_allclose(pairs.values, np.sort(spectrum)[:k], atol=1e-6)
-            checks.assert_agrees(pairs, graph.toarray())
+    dense = graph.toarray()
+    expected = oracle.eigenpairs(dense)
+    np.testing.assert_allclose(expected[0], np.sort(spectrum), atol=1e-12)
+    for k, form, solver in itertools.product((6, len(spectrum)), (graph, dense), checks.SOLVERS):
+        pairs = deepspec.laplacian_eigenpairs(form, k, solver=solver)
+        checks.assert_agrees(pairs, dense, spectrum=expected)
 
 
 @pytest.mark.parametrize("color", ["knn", "knn_hsv", "random_walk"])
 @pytest.mark.parametrize("laplacian", ["normalized", "unnormalized"])
-def test_image_of_flat_bars(color: str, laplacian: str) -> None:
+@pytest.mark.parametrize("solver", checks.SOLVERS)
+def test_image_of_flat_bars(color: str, laplacian: str, solver: str) -> None:
     """Three colours without a shade between them: pieces without an edge, and many ties."""
     image = np.zeros((20, 28, 3), np.uint8)
     image[:, ::4], image[::5] = 255, 128
     options: dict[str, Any] = {"color_weight": math.inf, "color": color}
-    pairs = deepspec.eigenpairs(None, image, k=20, laplacian=laplacian, **options)
+    pairs = deepspec.eigenpairs(None, image, k=20, laplacian=laplacian, solver=solver, **options)
     checks.assert_agrees(pairs, checks.fused_affinity(None, image, **options), laplacian)
 
 
@@ -164,12 +176,13 @@ def block_affinity(sizes: list[int], seed: int = 0, identical: bool = False) -> 
     ],
 )
 @pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("solver", checks.SOLVERS)
 def test_disconnected_graph_has_a_zero_for_each_component(
-    sizes: list[int], identical: bool, k: int, laplacian: str, sparse: bool
+    sizes: list[int], identical: bool, k: int, laplacian: str, sparse: bool, solver: str
 ) -> None:
     affinity = block_affinity(sizes, identical=identical)
     form = scipy.sparse.csr_array(affinity) if sparse else affinity
-    pairs = deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian)
+    pairs = deepspec.laplacian_eigenpairs(form, k, laplacian=laplacian, solver=solver)
     zeros = min(k, len(sizes))
     assert np.count_nonzero(abs(pairs.values) < 1e-7) == zeros
     labels = oracle.components(affinity)
@@ -228,27 +241,30 @@ def test_isolated_vertices_of_an_unnormalized_laplacian() -> None:
 @pytest.mark.parametrize("color", ["knn", "knn_hsv", "random_walk"])
 @pytest.mark.parametrize("color_weight", [10, math.inf])
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_constant_image(color: str, color_weight: float, value: int) -> None:
+@pytest.mark.parametrize("solver", checks.SOLVERS)
+def test_constant_image(color: str, color_weight: float, value: int, solver: str) -> None:
     rng = np.random.default_rng(6)
     image = np.full((12, 9, 3), value, np.uint8)
     features = checks.random_features(rng, (12, 9), 16, "smooth")
     options: dict[str, Any] = {"color": color, "color_weight": color_weight}
-    pairs = deepspec.eigenpairs(features, image, k=5, **options)
+    pairs = deepspec.eigenpairs(features, image, k=5, solver=solver, **options)
     checks.assert_agrees(pairs, checks.fused_affinity(features, image, **options))
 
 
-def test_identical_features_without_color_have_eigenvalues_zero_and_one() -> None:
+@pytest.mark.parametrize("solver", checks.SOLVERS)
+def test_identical_features_without_color_have_eigenvalues_zero_and_one(solver: str) -> None:
     features = np.tile(np.array([1, 2, 3], np.float32), (7, 8, 1))
-    pairs = deepspec.eigenpairs(features, color_weight=0, k=6)
+    pairs = deepspec.eigenpairs(features, color_weight=0, k=6, solver=solver)
     np.testing.assert_allclose(pairs.values, [0, 1, 1, 1, 1, 1], atol=1e-6)
     checks.assert_agrees(pairs, oracle.feature_affinity(features))
 
 
-def test_few_distinct_features() -> None:
+@pytest.mark.parametrize("solver", checks.SOLVERS)
+def test_few_distinct_features(solver: str) -> None:
     """Krylov spaces end early: 3 distinct rows span 3 dimensions, and 9 pairs are asked for."""
     rng = np.random.default_rng(7)
     features = rng.uniform(0.1, 1, (3, 6))[rng.integers(0, 3, (10, 11))]
-    pairs = deepspec.eigenpairs(features, color_weight=0, k=9)
+    pairs = deepspec.eigenpairs(features, color_weight=0, k=9, solver=solver)
     checks.assert_agrees(pairs, oracle.feature_affinity(features))
 
 
@@ -375,6 +391,8 @@ def test_the_scale_of_an_affinity_does_not_matter(scale: float) -> None:
         {"color_weight": math.inf, "color": "knn_hsv"},
         {"color": "random_walk", "laplacian": "unnormalized"},
         {"grid": (31, 45)},
+        {"solver": "spectra"},
+        {"solver": "native"},
     ],
 )
 def test_threads_leave_no_trace(threads: int, shape: tuple[int, int], options: dict[str, Any]) -> None:
