@@ -9,9 +9,10 @@
 #include "check.hpp"
 #include "deepspec/kernels/kernels.hpp"
 
+using deepspec::kernels::Kernels;
+using deepspec::kernels::leaf_size;
 using deepspec::kernels::tile_entries;
 using deepspec::kernels::tile_size;
-using deepspec::kernels::TileKernels;
 
 namespace {
 
@@ -24,7 +25,7 @@ std::vector<float> random_floats(std::size_t size, unsigned seed) {
     return values;
 }
 
-void check_gram(const TileKernels& kernels, std::size_t channels, float scale) {
+void check_gram(const Kernels& kernels, std::size_t channels, float scale) {
     const std::vector<float> rows = random_floats(channels * tile_size, 1);
     const std::vector<float> columns = random_floats(channels * tile_size, 2);
     std::vector<float> tile(tile_entries, NAN);  // what lies there is overwritten, not added to
@@ -45,7 +46,7 @@ void check_gram(const TileKernels& kernels, std::size_t channels, float scale) {
         }
 }
 
-void check_product(const TileKernels& kernels) {
+void check_product(const Kernels& kernels) {
     const std::vector<float> tile = random_floats(tile_entries, 3);
     const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
     const std::vector<float> before_rows = random_floats(tile_size, 6),
@@ -60,6 +61,32 @@ void check_product(const TileKernels& kernels) {
         }
         CHECK_NEAR(static_cast<double>(y_rows[i]), row, 3e-5);
         CHECK_NEAR(static_cast<double>(y_columns[i]), column, 3e-5);
+    }
+}
+
+// To the last bit: a neighbour's rank among equal distances must not depend on the instruction set.
+void check_leaf_distances(const Kernels& kernels, std::size_t dimensions) {
+    std::mt19937 random(8);
+    std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+    std::vector<double> leaf(dimensions * leaf_size), query(dimensions);
+    for (double& coordinate : leaf) coordinate = uniform(random);
+    for (double& coordinate : query) coordinate = uniform(random);
+    leaf[leaf_size - 1] = HUGE_VAL;  // as leaves are filled up
+    std::vector<double> expected(leaf_size, 0.0);
+    for (std::size_t d = 0; d < dimensions; ++d)
+        for (std::size_t i = 0; i < leaf_size; ++i) {
+            const double gap = leaf[d * leaf_size + i] - query[d];
+            expected[i] += gap * gap;
+        }
+    for (const double limit : {0.0, expected[0], expected[7], HUGE_VAL}) {
+        std::vector<double> distances(leaf_size, NAN);
+        const unsigned near =
+            kernels.leaf_distances(leaf.data(), query.data(), dimensions, limit, distances.data());
+        for (std::size_t i = 0; i < leaf_size; ++i) {
+            CHECK_EQUAL(distances[i], expected[i]);
+            CHECK_EQUAL(near >> i & 1u, expected[i] <= limit ? 1u : 0u);
+        }
+        CHECK_EQUAL(near >> leaf_size, 0u);
     }
 }
 
@@ -79,11 +106,12 @@ int main() {
         std::cerr << error.what() << "\n";
         return forced == "portable" ? 1 : skipped;
     }
-    const TileKernels& kernels = deepspec::kernels::selected();
+    const Kernels& kernels = deepspec::kernels::selected();
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f}) check_gram(kernels, channels, scale);
     check_product(kernels);
+    for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) check_leaf_distances(kernels, dimensions);
     return check::result();
 }
