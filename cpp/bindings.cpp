@@ -122,10 +122,12 @@ ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options
                       features);
 }
 
-double gram_bytes(const Features& features, std::size_t n) {
+double gram_bytes(const Features& features, const ds::GramOptions& options) {
+    const std::size_t n = options.height * options.width;
     const std::size_t channels =
         std::visit([](const auto& array) { return static_cast<std::size_t>(array.shape(2)); }, features);
-    return ds::TiledMatrix::bytes(n) + static_cast<double>((n + 96) * channels * sizeof(float));
+    return ds::TiledMatrix::bytes(n, options.entries) +
+           static_cast<double>((n + 96) * channels * sizeof(float));
 }
 
 Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::size_t> grid, bool normalize,
@@ -133,7 +135,7 @@ Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::
     const ds::GramOptions options{grid.first, grid.second, normalize};
     const std::size_t n = options.height * options.width;
     ds::require_memory(
-        gram_bytes(features, n) + static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
+        gram_bytes(features, options) + static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
         "the dense affinity of " + std::to_string(n) + " cells");
     Array<float> result({n, n});
     float* out = result.mutable_data();
@@ -192,9 +194,9 @@ py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std
                             bool normalize, const std::optional<Csr>& colors, double color_weight,
                             std::size_t k, const std::string& laplacian, const std::string& solver,
                             double tolerance, int threads) {
-    const ds::GramOptions options{grid.first, grid.second, normalize};
-    const std::size_t n = options.height * options.width;
-    ds::require_memory(gram_bytes(features, n) + ds::eigenpairs_bytes(n, k),
+    const std::size_t n = grid.first * grid.second;
+    const ds::GramOptions options{grid.first, grid.second, normalize, ds::sufficient_entries(n)};
+    ds::require_memory(gram_bytes(features, options) + ds::eigenpairs_bytes(n, k),
                        "the eigenproblem of " + std::to_string(n) + " cells");
     InterruptiblePool pool(threads);
     const ds::TiledMatrix gram = [&] {
@@ -216,7 +218,7 @@ py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::stri
                           const std::string& solver, double tolerance, int threads) {
     const std::size_t n =
         std::visit([](const auto& m) { return static_cast<std::size_t>(m.shape(0)); }, affinity);
-    ds::require_memory(ds::TiledMatrix::bytes(n) + ds::eigenpairs_bytes(n, k),
+    ds::require_memory(ds::TiledMatrix::bytes(n, ds::Entries::float32) + ds::eigenpairs_bytes(n, k),
                        "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
     const ds::TiledMatrix packed = std::visit(

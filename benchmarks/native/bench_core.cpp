@@ -83,7 +83,7 @@ void time_machine(const bench::Table& table, ThreadPool& pool) {
     // Operands and result of one tile stay in the second-level cache.
     constexpr std::size_t channels = 128, rounds = 200;
     constexpr std::size_t stride = 2 * channels * kernels::tile_size + kernels::tile_entries;
-    FloatBuffer operands(threads * stride);
+    Buffer<float> operands(threads * stride);
     std::fill_n(operands.data(), operands.size(), 0.5f);
     table.time(
         "machine: multiply-add in cache",
@@ -144,7 +144,7 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     const std::vector<float> features = synthetic_features(grid, channels, pixels);
     const ImageView image{pixels.data(), grid.height, grid.width};
     const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
-    const GramOptions options{grid.height, grid.width};
+    const GramOptions options{grid.height, grid.width, true, sufficient_entries(grid.size())};
 
     const TiledMatrix dense = feature_gram(view, options, pool);
     const SparseMatrix sparse = knn_color_graph(image, searches, pool);
@@ -155,7 +155,7 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     std::vector<double> x(grid.size(), 1.0), y(grid.size());
     table.time(
         "tiled product" + grid.name(), [&] { dense.multiply(x.data(), y.data(), pool); },
-        bench::rate(1e-9 * TiledMatrix::bytes(grid.size()), "GB/s"));
+        bench::rate(1e-9 * TiledMatrix::bytes(grid.size(), options.entries), "GB/s"));
     constexpr std::size_t entry_bytes = sizeof sparse.columns[0] + sizeof sparse.values[0];
     table.time(
         "sparse product" + grid.name(), [&] { color.multiply(x.data(), y.data(), pool); },

@@ -39,32 +39,48 @@ TilePosition tile_position(std::size_t index, std::size_t tile_rows) {
 
 }  // namespace
 
-TiledMatrix::TiledMatrix(std::size_t n)
-    : n_(n), tile_rows_((n + tile_size - 1) / tile_size), storage_(n_tiles() * tile_entries) {}
+TiledMatrix::TiledMatrix(std::size_t n, Entries entries)
+    : n_(n), tile_rows_((n + tile_size - 1) / tile_size) {
+    if (entries == Entries::float32)
+        floats_ = Buffer<float>(n_tiles() * tile_entries);
+    else
+        fixed_ = Buffer<std::uint16_t>(n_tiles() * tile_entries);
+}
 
-double TiledMatrix::bytes(std::size_t n) {
+double TiledMatrix::bytes(std::size_t n, Entries entries) {
     const double rows = std::ceil(static_cast<double>(n) / tile_size);
-    return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * sizeof(float));
+    const std::size_t entry = entries == Entries::float32 ? sizeof(float) : sizeof(std::uint16_t);
+    return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * entry);
 }
 
-float* TiledMatrix::tile(std::size_t row, std::size_t column) {
-    return storage_.data() + (first_tile_of_row(row, tile_rows_) + column - row) * tile_entries;
+std::size_t TiledMatrix::first_entry(std::size_t row, std::size_t column) const {
+    return (first_tile_of_row(row, tile_rows_) + column - row) * tile_entries;
 }
 
-const float* TiledMatrix::tile(std::size_t row, std::size_t column) const {
-    return storage_.data() + (first_tile_of_row(row, tile_rows_) + column - row) * tile_entries;
+void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* entries) {
+    const std::size_t first = first_entry(row, column);
+    if (floats_.size() > 0)
+        std::copy(entries, entries + tile_entries, floats_.data() + first);
+    else
+        kernels::selected().to_fixed(entries, fixed_.data() + first);
 }
 
 float TiledMatrix::at(std::size_t i, std::size_t j) const {
     if (i > j) std::swap(i, j);
-    return tile(i / tile_size, j / tile_size)[i % tile_size * tile_size + j % tile_size];
+    const std::size_t index =
+        first_entry(i / tile_size, j / tile_size) + i % tile_size * tile_size + j % tile_size;
+    return floats_.size() > 0 ? floats_.data()[index]
+                              : static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
 }
 
 void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
     const kernels::Kernels& kernel = kernels::selected();
     const std::size_t padded = tile_rows_ * tile_size;
+    const bool fixed = fixed_.size() > 0;
+    const double unit = fixed ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
     std::vector<float> x_float(padded, 0.0f);
-    std::copy(x, x + n_, x_float.begin());
+    std::transform(x, x + n_, x_float.begin(),
+                   [&](double value) { return static_cast<float>(unit * value); });
 
     // The tiles fall into groups that depend on n alone; each group sums into a vector of its own and the
     // groups are added in order, so that the threads leave no trace in the result.
@@ -77,8 +93,14 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
         auto [row, column] = tile_position(begin, tile_rows_);
         for (std::size_t index = begin; index < end; ++index) {
             alignas(64) std::array<float, tile_size> y_rows{}, y_columns{};
-            kernel.product(storage_.data() + index * tile_entries, x_float.data() + row * tile_size,
-                           x_float.data() + column * tile_size, y_rows.data(), y_columns.data());
+            const float* x_rows = x_float.data() + row * tile_size;
+            const float* x_columns = x_float.data() + column * tile_size;
+            if (fixed)
+                kernel.product_fixed(fixed_.data() + index * tile_entries, x_rows, x_columns, y_rows.data(),
+                                     y_columns.data());
+            else
+                kernel.product(floats_.data() + index * tile_entries, x_rows, x_columns, y_rows.data(),
+                               y_columns.data());
             for (std::size_t i = 0; i < tile_size; ++i)
                 sum[row * tile_size + i] += static_cast<double>(y_rows[i]);
             if (row != column)
@@ -139,7 +161,7 @@ std::vector<Interpolation> interpolate(std::size_t coarse, std::size_t fine) {
 
 // The features of the fine grid as the kernels want them: tile after tile, (channels, tile_size) each.
 struct PackedFeatures {
-    FloatBuffer storage;
+    Buffer<float> storage;
     std::size_t channels;
     double largest_square;  // of a feature's length, and so the largest entry of F F^T (Cauchy-Schwarz)
 
@@ -181,7 +203,7 @@ PackedFeatures pack_features(FeatureView<Scalar> features, const GramOptions& op
     const bool own_grid = options.height == features.height && options.width == features.width;
     const auto cell = [&](std::size_t row, std::size_t column) { return row * features.width + column; };
 
-    PackedFeatures packed{FloatBuffer(n_tiles * tile_size * channels), channels, 0.0};
+    PackedFeatures packed{Buffer<float>(n_tiles * tile_size * channels), channels, 0.0};
     std::vector<double> largest(n_tiles, 0.0);
     pool.run(n_tiles, [&](std::size_t index) {
         constexpr std::size_t strip = 16;  // cells transposed together: one cache line of output a channel
@@ -234,23 +256,25 @@ template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool) {
     const kernels::Kernels& kernel = kernels::selected();
     const std::size_t n = options.height * options.width;
-    TiledMatrix gram(n);
+    TiledMatrix gram(n, options.entries);
     const PackedFeatures packed = pack_features(features, options, pool);
     const auto scale = static_cast<float>(packed.largest_square > 0.0 ? 1.0 / packed.largest_square : 1.0);
     pool.run(gram.n_tiles(), [&](std::size_t index) {
         const auto [row, column] = tile_position(index, gram.tile_rows());
-        kernel.gram(packed.tile(row), packed.tile(column), packed.channels, scale, gram.tile(row, column));
+        alignas(64) std::array<float, tile_entries> tile;
+        kernel.gram(packed.tile(row), packed.tile(column), packed.channels, scale, tile.data());
+        gram.set_tile(row, column, tile.data());
     });
     return gram;
 }
 
 template <class Scalar>
 TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
-    TiledMatrix packed(n);
+    TiledMatrix packed(n, Entries::float32);
     std::vector<double> largest(packed.tile_rows(), 0.0), asymmetry(packed.tile_rows(), 0.0);
     pool.run(packed.tile_rows(), [&](std::size_t row) {
         for (std::size_t column = row; column < packed.tile_rows(); ++column) {
-            float* tile = packed.tile(row, column);
+            std::array<float, tile_entries> tile;
             for (std::size_t r = 0; r < tile_size; ++r)
                 for (std::size_t c = 0; c < tile_size; ++c) {
                     const std::size_t i = row * tile_size + r, j = column * tile_size + c;
@@ -269,6 +293,7 @@ TiledMatrix pack_dense(const Scalar* matrix, std::size_t n, ThreadPool& pool) {
                     asymmetry[row] = std::max(asymmetry[row], std::abs(upper - lower));
                     tile[r * tile_size + c] = static_cast<float>(upper);
                 }
+            packed.set_tile(row, column, tile.data());
         }
     });
     const double worst = *std::max_element(asymmetry.begin(), asymmetry.end());

@@ -1,28 +1,34 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
 
 namespace deepspec {
 
-// A symmetric n x n matrix of floats, kept as its upper half in square tiles, row of tiles after row of
-// tiles; zero beyond n.
+// How the entries of a TiledMatrix are kept.
+enum class Entries {
+    float32,
+    fixed16  // from 0 to 1 with an error of up to 2^-17
+};
+
+// A symmetric n x n matrix, kept as its upper half in square tiles, row of tiles after row of tiles; zero
+// beyond n.
 class TiledMatrix {
   public:
-    explicit TiledMatrix(std::size_t n);
+    TiledMatrix(std::size_t n, Entries entries);
 
     // Bytes a matrix of n rows takes.
-    static double bytes(std::size_t n);
+    static double bytes(std::size_t n, Entries entries);
 
     std::size_t size() const { return n_; }
     std::size_t tile_rows() const { return tile_rows_; }
     std::size_t n_tiles() const { return tile_rows_ * (tile_rows_ + 1) / 2; }
 
-    // Tile (row, column), row <= column.
-    float* tile(std::size_t row, std::size_t column);
-    const float* tile(std::size_t row, std::size_t column) const;
+    // Sets tile (row, column), row <= column, from (tile_size, tile_size) floats.
+    void set_tile(std::size_t row, std::size_t column, const float* entries);
 
     // The entry at any (i, j).
     float at(std::size_t i, std::size_t j) const;
@@ -31,8 +37,11 @@ class TiledMatrix {
     void multiply(const double* x, double* y, ThreadPool& pool) const;
 
   private:
+    std::size_t first_entry(std::size_t row, std::size_t column) const;
+
     std::size_t n_, tile_rows_;
-    FloatBuffer storage_;
+    Buffer<float> floats_;  // one of the two is empty
+    Buffer<std::uint16_t> fixed_;
 };
 
 // Features of a height x width grid, channels last; Scalar is float or double.
@@ -48,7 +57,11 @@ struct GramOptions {
     std::size_t height = 0;  // the grid the features are brought to, by bilinear interpolation (cell centres
     std::size_t width = 0;   // aligned, edges clamped); their own grid leaves them as they are
     bool normalize = true;   // each feature to length 1 before that
+    Entries entries = Entries::float32;
 };
+
+// What an eigensolver can do with: from 2048 rows on, each error of 2^-17 is lost in the row sums.
+inline Entries sufficient_entries(std::size_t n) { return n > 2048 ? Entries::fixed16 : Entries::float32; }
 
 // W_feat = relu(F F^T) divided by its largest entry (section 3.2 of the paper); all zeros for features that
 // are all zero. Throws std::invalid_argument on NaN or infinity, naming where.

@@ -7,8 +7,6 @@
 #include <string>
 #include <utility>
 
-#include "deepspec/kernels/kernels.hpp"
-
 namespace deepspec {
 namespace {
 
@@ -69,7 +67,6 @@ void Affinity::multiply(const double* x, double* y, ThreadPool& pool) const {
 }
 
 void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
-    using kernels::tile_size;
     if (sparse_)
         for (std::size_t i = 0; i < n_; ++i)
             for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
@@ -77,15 +74,11 @@ void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, do
                 if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry)) return;
             }
     if (dense_ == nullptr) return;
-    for (std::size_t row = 0; row < dense_->tile_rows(); ++row)
-        for (std::size_t r = 0; r < tile_size; ++r)
-            for (std::size_t column = row; column < dense_->tile_rows(); ++column) {
-                const float* entries = dense_->tile(row, column) + r * tile_size;
-                for (std::size_t c = 0; c < tile_size; ++c)
-                    if (entries[c] > 0.0f &&
-                        !visit(row * tile_size + r, column * tile_size + c, static_cast<double>(entries[c])))
-                        return;
-            }
+    for (std::size_t i = 0; i < n_; ++i)
+        for (std::size_t j = i; j < n_; ++j) {
+            const auto entry = static_cast<double>(dense_->at(i, j));
+            if (entry > 0.0 && !visit(i, j, entry)) return;
+        }
 }
 
 Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)

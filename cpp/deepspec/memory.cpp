@@ -98,8 +98,9 @@ void require_memory(double bytes, const std::string& job) {
                              gigabytes(static_cast<double>(available)) + " is available");
 }
 
-FloatBuffer::FloatBuffer(std::size_t size)
-    : data_(static_cast<float*>(::operator new(size * sizeof(float), alignment))), size_(size) {
+template <class Number>
+Buffer<Number>::Buffer(std::size_t size)
+    : data_(static_cast<Number*>(::operator new(size * sizeof(Number), alignment))), size_(size) {
 #ifdef __linux__
     // Large pages: the first touch of a matrix of 100 MB costs 25 000 page faults otherwise.
     constexpr std::uintptr_t page = 4096;
@@ -109,15 +110,23 @@ FloatBuffer::FloatBuffer(std::size_t size)
 #endif
 }
 
-FloatBuffer::FloatBuffer(FloatBuffer&& other) noexcept
+template <class Number>
+Buffer<Number>::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
-FloatBuffer& FloatBuffer::operator=(FloatBuffer&& other) noexcept {
+template <class Number>
+Buffer<Number>& Buffer<Number>::operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     return *this;
 }
 
-FloatBuffer::~FloatBuffer() { ::operator delete(data_, alignment); }
+template <class Number>
+Buffer<Number>::~Buffer() {
+    ::operator delete(data_, alignment);
+}
+
+template class Buffer<float>;
+template class Buffer<std::uint16_t>;
 
 }  // namespace deepspec

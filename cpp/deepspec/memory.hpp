@@ -19,21 +19,22 @@ std::uint64_t available_memory();
 // available_memory().
 void require_memory(double bytes, const std::string& job);
 
-// Uninitialised, cache-line aligned floats.
-class FloatBuffer {
+// Uninitialised, cache-line aligned numbers.
+template <class Number>
+class Buffer {
   public:
-    FloatBuffer() = default;
-    explicit FloatBuffer(std::size_t size);
-    FloatBuffer(FloatBuffer&& other) noexcept;
-    FloatBuffer& operator=(FloatBuffer&& other) noexcept;
-    ~FloatBuffer();
+    Buffer() = default;
+    explicit Buffer(std::size_t size);
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer&& other) noexcept;
+    ~Buffer();
 
-    float* data() { return data_; }
-    const float* data() const { return data_; }
+    Number* data() { return data_; }
+    const Number* data() const { return data_; }
     std::size_t size() const { return size_; }
 
   private:
-    float* data_ = nullptr;
+    Number* data_ = nullptr;
     std::size_t size_ = 0;
 };
 

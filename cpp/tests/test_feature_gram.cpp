@@ -188,6 +188,27 @@ void multiplies_like_its_entries() {
     }
 }
 
+void fixed_point_entries_are_as_near_as_promised() {
+    constexpr Grid grid{13, 16};
+    const std::vector<double> features = random_features(grid.height * grid.width * 24);
+    const FeatureView<double> view{features.data(), grid.height, grid.width, 24};
+    ThreadPool pool(2);
+    const TiledMatrix exact = feature_gram(view, {grid.height, grid.width}, pool);
+    const TiledMatrix fixed = feature_gram(view, {grid.height, grid.width, true, Entries::fixed16}, pool);
+    std::vector<double> x(fixed.size()), y(fixed.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
+    fixed.multiply(x.data(), y.data(), pool);
+    for (std::size_t i = 0; i < fixed.size(); ++i) {
+        double product = 0.0;
+        for (std::size_t j = 0; j < fixed.size(); ++j) {
+            CHECK_NEAR(static_cast<double>(fixed.at(i, j)), static_cast<double>(exact.at(i, j)), 7.7e-6);
+            product += static_cast<double>(fixed.at(i, j)) * x[j];
+        }
+        CHECK_NEAR(y[i], product, 1e-5);
+    }
+    CHECK_EQUAL(2.0 * TiledMatrix::bytes(1000, Entries::fixed16), TiledMatrix::bytes(1000, Entries::float32));
+}
+
 void threads_leave_no_trace() {
     const std::vector<double> features = random_features(11 * 13 * 40);
     const FeatureView<double> view{features.data(), 11, 13, 40};
@@ -228,12 +249,12 @@ void packs_dense() {
 }
 
 void sizes_are_told_in_advance() {
-    CHECK_EQUAL(TiledMatrix::bytes(96), 96.0 * 96.0 * 4.0);
-    CHECK_EQUAL(TiledMatrix::bytes(97), 3.0 * 96.0 * 96.0 * 4.0);
-    const TiledMatrix matrix(1000);
+    CHECK_EQUAL(TiledMatrix::bytes(96, Entries::float32), 96.0 * 96.0 * 4.0);
+    CHECK_EQUAL(TiledMatrix::bytes(97, Entries::float32), 3.0 * 96.0 * 96.0 * 4.0);
+    const TiledMatrix matrix(1000, Entries::float32);
     CHECK_EQUAL(matrix.tile_rows(), 11u);
     CHECK_EQUAL(matrix.n_tiles(), 66u);
-    CHECK_EQUAL(TiledMatrix::bytes(1000), 66.0 * 96.0 * 96.0 * 4.0);
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::float32), 66.0 * 96.0 * 96.0 * 4.0);
 }
 
 }  // namespace
@@ -245,6 +266,7 @@ int main() {
     scale_and_precision_do_not_matter();
     not_finite_features_are_refused();
     multiplies_like_its_entries();
+    fixed_point_entries_are_as_near_as_promised();
     threads_leave_no_trace();
     packs_dense<float>();
     packs_dense<double>();

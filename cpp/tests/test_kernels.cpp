@@ -64,6 +64,33 @@ void check_product(const Kernels& kernels) {
     }
 }
 
+void check_fixed_point(const Kernels& kernels) {
+    std::vector<float> tile = random_floats(tile_entries, 9);
+    for (float& entry : tile) entry = std::abs(entry);
+    tile[0] = 0.0f;
+    tile[1] = 1.0f;
+    tile[2] = std::nextafter(1.0f, 2.0f);
+    std::vector<std::uint16_t> fixed(tile_entries);
+    kernels.to_fixed(tile.data(), fixed.data());
+    CHECK_EQUAL(fixed[0], 0u);
+    CHECK_EQUAL(fixed[1], 65535u);
+    CHECK_EQUAL(fixed[2], 65535u);
+    for (std::size_t i = 0; i < tile_entries; ++i)
+        CHECK_NEAR(static_cast<double>(fixed[i]) / 65535.0, static_cast<double>(std::min(tile[i], 1.0f)),
+                   7.7e-6);
+
+    // Whole numbers up to 65535 and small vectors: the product is that of the float tile, to the last bit.
+    std::vector<float> whole(fixed.begin(), fixed.end());
+    const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
+    std::vector<float> y_rows(tile_size), y_columns(tile_size), expected_rows(tile_size),
+        expected_columns(tile_size);
+    kernels.product(whole.data(), x_rows.data(), x_columns.data(), expected_rows.data(),
+                    expected_columns.data());
+    kernels.product_fixed(fixed.data(), x_rows.data(), x_columns.data(), y_rows.data(), y_columns.data());
+    CHECK_EQUAL(y_rows == expected_rows, true);
+    CHECK_EQUAL(y_columns == expected_columns, true);
+}
+
 // To the last bit: a neighbour's rank among equal distances must not depend on the instruction set.
 void check_leaf_distances(const Kernels& kernels, std::size_t dimensions) {
     std::mt19937 random(8);
@@ -112,6 +139,7 @@ int main() {
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f}) check_gram(kernels, channels, scale);
     check_product(kernels);
+    check_fixed_point(kernels);
     for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) check_leaf_distances(kernels, dimensions);
     return check::result();
 }

@@ -16,21 +16,21 @@ int main() {
     CHECK_THROWS(InsufficientMemory, "the matrix needs 1000000000.00 GB of memory, ",
                  require_memory(1e18, "the matrix"));
 
-    FloatBuffer small(3), large(3'000'000);
+    Buffer<float> small(3), large(3'000'000);
     CHECK_EQUAL(large.size(), 3'000'000u);
-    for (const FloatBuffer* buffer : {&small, &large})
+    for (const Buffer<float>* buffer : {&small, &large})
         CHECK_EQUAL(reinterpret_cast<std::uintptr_t>(buffer->data()) % 64, 0u);
     large.data()[0] = 1.0f;
     large.data()[large.size() - 1] = 2.0f;
 
-    FloatBuffer moved(std::move(large));
+    Buffer<float> moved(std::move(large));
     CHECK_EQUAL(moved.size(), 3'000'000u);
     CHECK_EQUAL(moved.data()[moved.size() - 1], 2.0f);
     small = std::move(moved);
     CHECK_EQUAL(small.size(), 3'000'000u);
     CHECK_EQUAL(small.data()[0], 1.0f);
 
-    const FloatBuffer none;
+    const Buffer<float> none;
     CHECK_EQUAL(none.size(), 0u);
     return check::result();
 }

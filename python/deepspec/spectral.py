@@ -108,9 +108,9 @@ def eigenpairs(
         ``"native"``: Lanczos with full reorthogonalisation and thick restarts; ``"spectra"``: the Spectra
         library's implicitly restarted Lanczos. ``"auto"`` is ``"native"``.
     tol : float
-        Largest residual accepted. The features' affinity is held in float32: below about 1e-6 it is out of reach.
+        Largest residual accepted. Below about 1e-6 it is out of reach of the arithmetic on W_feat.
     precision : {"standard"}
-        float32 affinities.
+        W_feat in float32 up to 2048 cells, above in 16-bit fixed point with an error of up to 2⁻¹⁷ an entry.
     threads : int, optional
         Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available. The result does not depend on it.
 

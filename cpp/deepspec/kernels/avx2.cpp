@@ -15,6 +15,17 @@ struct Avx2 {
     static type mul(type a, type b) { return _mm256_mul_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
     static type relu(type a) { return _mm256_max_ps(a, zero()); }
+    static type least(type a, type b) { return _mm256_min_ps(a, b); }
+    static type load(const std::uint16_t* p) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(entries));
+    }
+    static void store_fixed(std::uint16_t* p, type a) {
+        const __m256i wide = _mm256_cvttps_epi32(a);
+        const __m128i entries =
+            _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), entries);
+    }
     static float sum(type a) {
         __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
         s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -41,5 +52,9 @@ struct Avx2Double {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2", gram_tile<Avx2, 6, 2>, tile_product<Avx2, 4>,
+const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
+                                                         gram_tile<Avx2, 6, 2>,
+                                                         tile_to_fixed<Avx2>,
+                                                         tile_product<Avx2, 4, float>,
+                                                         tile_product<Avx2, 4, std::uint16_t>,
                                                          leaf_distances<Avx2Double>};

@@ -15,6 +15,14 @@ struct Avx512 {
     static type mul(type a, type b) { return _mm512_mul_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
     static type relu(type a) { return _mm512_max_ps(a, zero()); }
+    static type least(type a, type b) { return _mm512_min_ps(a, b); }
+    static type load(const std::uint16_t* p) {
+        const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(entries));
+    }
+    static void store_fixed(std::uint16_t* p, type a) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a)));
+    }
     static float sum(type a) { return _mm512_reduce_add_ps(a); }
 };
 
@@ -35,5 +43,9 @@ struct Avx512Double {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::avx512{
-    "avx512", gram_tile<Avx512, 12, 2>, tile_product<Avx512, 6>, leaf_distances<Avx512Double>};
+const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
+                                                           gram_tile<Avx512, 12, 2>,
+                                                           tile_to_fixed<Avx512>,
+                                                           tile_product<Avx512, 6, float>,
+                                                           tile_product<Avx512, 6, std::uint16_t>,
+                                                           leaf_distances<Avx512Double>};

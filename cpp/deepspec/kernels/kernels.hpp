@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 // The inner loops, one set of functions per instruction set. The files that implement them
 // include neither Eigen nor the standard library: an inline function compiled there for AVX-512 must
@@ -10,6 +11,7 @@ namespace deepspec::kernels {
 inline constexpr std::size_t tile_size = 96;  // a multiple of every register block: 12x32, 6x16, 4x8
 inline constexpr std::size_t tile_entries = tile_size * tile_size;
 
+inline constexpr float fixed_one = 65535.0f;
 inline constexpr std::size_t leaf_size = 16;
 
 struct Kernels {
@@ -18,9 +20,16 @@ struct Kernels {
     // tile[i][j] = max(0, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels, tile_size).
     void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float* tile);
 
+    // fixed = tile in units of 1 / fixed_one, rounded; entries from 0 to (a rounding error above) 1.
+    void (*to_fixed)(const float* tile, std::uint16_t* fixed);
+
     // y_rows += tile x_columns and y_columns += tile^T x_rows, reading the tile once.
     void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
                     float* y_columns);
+
+    // The same for a fixed-point tile, without dividing by fixed_one.
+    void (*product_fixed)(const std::uint16_t* tile, const float* x_rows, const float* x_columns,
+                          float* y_rows, float* y_columns);
 
     // Squared distances of the points of a leaf, (dimensions, leaf_size), from a query; bit i of the result
     // says that the i-th is at most `limit`. Summed dimension after dimension, without fused multiply-add.

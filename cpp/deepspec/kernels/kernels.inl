@@ -1,5 +1,5 @@
-// The kernels over a vector type V: `width` floats with zero, load, broadcast, store, add, mul, multiply_add, relu
-// and sum, or doubles with zero, load, broadcast, store, subtract, add, mul and at_most. Included once in each instruction set's file, inside an anonymous namespace.
+// The kernels over a vector type V: `width` floats with zero, load, broadcast, store, add, mul, multiply_add, relu,
+// least, sum, and load and store_fixed for 16-bit integers, or doubles with zero, load, broadcast, store, subtract, add, mul and at_most. Included once in each instruction set's file, inside an anonymous namespace.
 
 // max(0, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
 template <class V, int ROWS, int COLUMNS>
@@ -43,9 +43,19 @@ inline void gram_tile(const float* rows, const float* columns, std::size_t chann
     } while (begin < channels);
 }
 
+template <class V>
+inline void tile_to_fixed(const float* tile, std::uint16_t* fixed) {
+    using deepspec::kernels::fixed_one;
+    for (std::size_t i = 0; i < deepspec::kernels::tile_entries; i += V::width) {
+        typename V::type scaled = V::mul(V::load(tile + i), V::broadcast(fixed_one));
+        scaled = V::least(V::add(scaled, V::broadcast(0.5f)), V::broadcast(fixed_one));
+        V::store_fixed(fixed + i, scaled);
+    }
+}
+
 // The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows.
-template <class V, int CHUNK>
-inline void tile_product(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
+template <class V, int CHUNK, class Entry>
+inline void tile_product(const Entry* tile, const float* x_rows, const float* x_columns, float* y_rows,
                          float* y_columns) {
     using deepspec::kernels::tile_size;
     static_assert(tile_size % (CHUNK * V::width) == 0);
@@ -56,7 +66,7 @@ inline void tile_product(const float* tile, const float* x_rows, const float* x_
             y[v] = V::load(y_columns + j + v * V::width);
         }
         for (std::size_t i = 0; i < tile_size; ++i) {
-            const float* row = tile + i * tile_size + j;
+            const Entry* row = tile + i * tile_size + j;
             const typename V::type xi = V::broadcast(x_rows[i]);
             typename V::type even = V::zero(), odd = V::zero();
             for (int v = 0; v < CHUNK; ++v) {

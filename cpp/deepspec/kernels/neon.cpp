@@ -15,6 +15,9 @@ struct Neon {
     static type mul(type a, type b) { return vmulq_f32(a, b); }
     static type multiply_add(type a, type b, type c) { return vfmaq_f32(c, a, b); }
     static type relu(type a) { return vmaxq_f32(a, zero()); }
+    static type least(type a, type b) { return vminq_f32(a, b); }
+    static type load(const std::uint16_t* p) { return vcvtq_f32_u32(vmovl_u16(vld1_u16(p))); }
+    static void store_fixed(std::uint16_t* p, type a) { vst1_u16(p, vmovn_u32(vcvtq_u32_f32(a))); }
     static float sum(type a) { return vaddvq_f32(a); }
 };
 
@@ -38,5 +41,9 @@ struct NeonDouble {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::neon{"neon", gram_tile<Neon, 6, 4>, tile_product<Neon, 8>,
+const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
+                                                         gram_tile<Neon, 6, 4>,
+                                                         tile_to_fixed<Neon>,
+                                                         tile_product<Neon, 8, float>,
+                                                         tile_product<Neon, 8, std::uint16_t>,
                                                          leaf_distances<NeonDouble>};

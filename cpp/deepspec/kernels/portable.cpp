@@ -30,6 +30,15 @@ struct Portable {
     static type relu(const type& a) {
         return each([&](int i) { return a.lane[i] > 0.0f ? a.lane[i] : 0.0f; });
     }
+    static type least(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+    }
+    static type load(const std::uint16_t* p) {
+        return each([&](int i) { return static_cast<float>(p[i]); });
+    }
+    static void store_fixed(std::uint16_t* p, const type& a) {
+        for (int i = 0; i < width; ++i) p[i] = static_cast<std::uint16_t>(a.lane[i]);
+    }
     static float sum(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
 };
 
@@ -50,5 +59,9 @@ struct PortableDouble {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::portable{
-    "portable", gram_tile<Portable, 4, 2>, tile_product<Portable, 3>, leaf_distances<PortableDouble>};
+const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
+                                                             gram_tile<Portable, 4, 2>,
+                                                             tile_to_fixed<Portable>,
+                                                             tile_product<Portable, 3, float>,
+                                                             tile_product<Portable, 3, std::uint16_t>,
+                                                             leaf_distances<PortableDouble>};
