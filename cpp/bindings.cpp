@@ -81,40 +81,36 @@ class InterruptiblePool : public ds::ThreadPool {
 
 std::vector<std::pair<std::size_t, double>> default_searches() { return {{20, 2.0}, {10, 0.1}}; }
 
+// make(image, pool) without the GIL.
+template <class Make>
+Csr color_graph(const Array<double>& image, int threads, Make make) {
+    const ds::ImageView view = image_view(image);
+    ds::SparseMatrix graph;
+    {
+        const py::gil_scoped_release release;
+        InterruptiblePool pool(threads);
+        graph = make(view, pool);
+    }
+    return to_csr(std::move(graph));
+}
+
 Csr color_knn(const Array<double>& image, const std::vector<std::pair<std::size_t, double>>& searches,
               int threads) {
     std::vector<ds::ColorSearch> color_searches;
     for (const auto& [neighbors, weight] : searches) color_searches.push_back({neighbors, weight});
-    ds::SparseMatrix graph;
-    {
-        const ds::ImageView view = image_view(image);
-        const py::gil_scoped_release release;
-        InterruptiblePool pool(threads);
-        graph = ds::knn_color_graph(view, color_searches, pool);
-    }
-    return to_csr(std::move(graph));
+    return color_graph(image, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
+        return ds::knn_color_graph(view, color_searches, pool);
+    });
 }
 
 Csr color_knn_hsv(const Array<double>& image, std::size_t neighbors, int threads) {
-    ds::SparseMatrix graph;
-    {
-        const ds::ImageView view = image_view(image);
-        const py::gil_scoped_release release;
-        InterruptiblePool pool(threads);
-        graph = ds::knn_hsv_color_graph(view, neighbors, pool);
-    }
-    return to_csr(std::move(graph));
+    return color_graph(image, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
+        return ds::knn_hsv_color_graph(view, neighbors, pool);
+    });
 }
 
 Csr color_random_walk(const Array<double>& image, int threads) {
-    ds::SparseMatrix graph;
-    {
-        const ds::ImageView view = image_view(image);
-        const py::gil_scoped_release release;
-        InterruptiblePool pool(threads);
-        graph = ds::random_walk_color_graph(view, pool);
-    }
-    return to_csr(std::move(graph));
+    return color_graph(image, threads, ds::random_walk_color_graph);
 }
 
 ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options, ds::ThreadPool& pool) {

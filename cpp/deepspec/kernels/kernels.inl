@@ -1,5 +1,7 @@
-// The kernels over a vector type V: `width` floats with zero, load, broadcast, store, add, mul, multiply_add, relu,
-// least, sum, and load and store_fixed for 16-bit integers, or doubles with zero, load, broadcast, store, subtract, add, mul and at_most. Included once in each instruction set's file, inside an anonymous namespace.
+// The kernels, included once in each instruction set's file, inside an anonymous
+// namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul; of floats
+// multiply_add, relu, least, sum, and load and store_fixed for 16-bit integers; of doubles subtract and
+// at_most.
 
 // max(0, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
 template <class V, int ROWS, int COLUMNS>
@@ -21,11 +23,13 @@ inline void gram_block(const float* rows, const float* columns, std::size_t chan
     const typename V::type factor = V::broadcast(scale);
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < COLUMNS; ++v)
-            V::store(out + r * tile_size + v * V::width, last ? V::relu(V::mul(sums[r][v], factor)) : sums[r][v]);
+            V::store(out + r * tile_size + v * V::width,
+                     last ? V::relu(V::mul(sums[r][v], factor)) : sums[r][v]);
 }
 
 template <class V, int ROWS, int COLUMNS>
-inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale, float* tile) {
+inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale,
+                      float* tile) {
     using deepspec::kernels::tile_size;
     constexpr std::size_t block_columns = COLUMNS * V::width;
     static_assert(tile_size % ROWS == 0 && tile_size % block_columns == 0);
@@ -37,8 +41,8 @@ inline void gram_tile(const float* rows, const float* columns, std::size_t chann
         const bool first = begin == 0, last = begin + depth == channels;
         for (std::size_t j = 0; j < tile_size; j += block_columns)
             for (std::size_t i = 0; i < tile_size; i += ROWS)
-                gram_block<V, ROWS, COLUMNS>(rows + begin * tile_size + i, columns + begin * tile_size + j, depth,
-                                             scale, first, last, tile + i * tile_size + j);
+                gram_block<V, ROWS, COLUMNS>(rows + begin * tile_size + i, columns + begin * tile_size + j,
+                                             depth, scale, first, last, tile + i * tile_size + j);
         begin += depth;
     } while (begin < channels);
 }
