@@ -19,6 +19,7 @@
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/sparse.hpp"
+#include "deepspec/tiled_matrix.hpp"
 
 namespace py = pybind11;
 namespace ds = deepspec;

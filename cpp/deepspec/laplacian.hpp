@@ -5,9 +5,9 @@
 #include <optional>
 #include <vector>
 
-#include "deepspec/feature_gram.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/sparse.hpp"
+#include "deepspec/tiled_matrix.hpp"
 
 namespace deepspec {
 

@@ -8,6 +8,7 @@
 #include "check.hpp"
 #include "deepspec/color_graph.hpp"
 #include "deepspec/eigensolver.hpp"
+#include "deepspec/feature_gram.hpp"
 #include "graphs.hpp"
 
 using namespace deepspec;
