@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -162,34 +161,6 @@ void not_finite_features_are_refused() {
                 }
 }
 
-void multiplies_like_its_entries(Entries entries) {
-    for (const std::size_t n : {1u, 95u, 97u, 300u, 2000u}) {
-        const std::vector<double> features = random_features(n * 3);
-        ThreadPool alone(1);
-        const TiledMatrix matrix =
-            feature_gram(FeatureView<double>{features.data(), 1, n, 3}, {1, n, true, entries}, alone);
-        std::vector<double> x = random_features(n);
-        std::vector<double> expected(n);
-        matrix.multiply(x.data(), expected.data(), alone);
-        double norm = 0.0;
-        for (const double value : x) norm += value * value;
-        for (std::size_t i = 0; i < n; ++i) {
-            double sum = 0.0;
-            for (std::size_t j = 0; j < n; ++j) sum += static_cast<double>(matrix.at(i, j)) * x[j];
-            CHECK_NEAR(expected[i], sum, 1e-6 * std::sqrt(norm * static_cast<double>(n)));
-        }
-        // Magnitudes so far apart that the order of the sums shows in their bits.
-        for (std::size_t j = 0; j < n; ++j) x[j] *= std::pow(10.0, static_cast<double>(j % 37) - 18.0);
-        matrix.multiply(x.data(), expected.data(), alone);
-        for (const int threads : {2, 4, 7}) {
-            ThreadPool pool(threads);
-            std::vector<double> y(n, NAN);
-            matrix.multiply(x.data(), y.data(), pool);
-            CHECK(y == expected);
-        }
-    }
-}
-
 void fixed_point_entries_are_as_near_as_promised() {
     constexpr Grid grid{13, 16};
     const std::vector<double> features = random_features(grid.height * grid.width * 24);
@@ -200,7 +171,6 @@ void fixed_point_entries_are_as_near_as_promised() {
     for (std::size_t i = 0; i < fixed.size(); ++i)
         for (std::size_t j = 0; j < fixed.size(); ++j)
             CHECK_NEAR(static_cast<double>(fixed.at(i, j)), static_cast<double>(exact.at(i, j)), 7.7e-6);
-    CHECK_EQUAL(2.0 * TiledMatrix::bytes(1000, Entries::fixed16), TiledMatrix::bytes(1000, Entries::float32));
 }
 
 void threads_leave_no_trace() {
@@ -216,41 +186,6 @@ void threads_leave_no_trace() {
     }
 }
 
-template <class Scalar>
-void packs_dense() {
-    ThreadPool pool(2);
-    for (const std::size_t n : {1u, 96u, 200u}) {
-        std::mt19937 random(5);
-        std::vector<Scalar> matrix(n * n);
-        for (std::size_t i = 0; i < n; ++i)
-            for (std::size_t j = 0; j <= i; ++j)
-                matrix[i * n + j] = matrix[j * n + i] = static_cast<Scalar>(random() % 1000);
-        const TiledMatrix packed = pack_dense(matrix.data(), n, pool);
-        for (std::size_t i = 0; i < n; ++i)
-            for (std::size_t j = 0; j < n; ++j)
-                CHECK_EQUAL(packed.at(i, j), static_cast<float>(matrix[i * n + j]));
-    }
-    const auto pack = [&](const std::vector<Scalar>& matrix) { return pack_dense(matrix.data(), 2, pool); };
-    CHECK_THROWS(std::invalid_argument, "symmetric", pack({0, 1, 2, 0}));
-    pack({0, Scalar(1), Scalar(1.0000005), 0});  // asymmetry of rounding is forgiven
-    constexpr auto nan = std::numeric_limits<Scalar>::quiet_NaN(),
-                   infinity = std::numeric_limits<Scalar>::infinity();
-    for (const Scalar wrong : {Scalar(-1), nan, infinity, -infinity}) {
-        CHECK_THROWS(std::invalid_argument, "finite and not negative", pack({0, wrong, wrong, 0}));
-        CHECK_THROWS(std::invalid_argument, "finite and not negative", pack({0, 1, wrong, 0}));
-        CHECK_THROWS(std::invalid_argument, "(1, 1)", pack({0, 1, 1, wrong}));
-    }
-}
-
-void sizes_are_told_in_advance() {
-    CHECK_EQUAL(TiledMatrix::bytes(96, Entries::float32), 96.0 * 96.0 * 4.0);
-    CHECK_EQUAL(TiledMatrix::bytes(97, Entries::float32), 3.0 * 96.0 * 96.0 * 4.0);
-    const TiledMatrix matrix(1000, Entries::float32);
-    CHECK_EQUAL(matrix.tile_rows(), 11u);
-    CHECK_EQUAL(matrix.n_tiles(), 66u);
-    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::float32), 66.0 * 96.0 * 96.0 * 4.0);
-}
-
 }  // namespace
 
 int main() {
@@ -259,12 +194,7 @@ int main() {
     zero_features_have_no_affinity();
     scale_and_precision_do_not_matter();
     not_finite_features_are_refused();
-    multiplies_like_its_entries(Entries::float32);
-    multiplies_like_its_entries(Entries::fixed16);
     fixed_point_entries_are_as_near_as_promised();
     threads_leave_no_trace();
-    packs_dense<float>();
-    packs_dense<double>();
-    sizes_are_told_in_advance();
     return check::result();
 }

@@ -1,0 +1,124 @@
+#include <cmath>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "check.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/tiled_matrix.hpp"
+
+using namespace deepspec;
+using kernels::tile_size;
+
+namespace {
+
+constexpr Entries kinds[] = {Entries::float32, Entries::fixed16};
+constexpr std::size_t sizes[] = {1, 95, 96, 97, 300, 2000};
+
+// A symmetric matrix of numbers from 0 to 1, row-major.
+std::vector<float> random_matrix(std::size_t n) {
+    std::mt19937 random(5);
+    std::vector<float> matrix(n * n);
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j <= i; ++j)
+            matrix[i * n + j] = matrix[j * n + i] = std::uniform_real_distribution(0.0f, 1.0f)(random);
+    return matrix;
+}
+
+TiledMatrix tile(const std::vector<float>& matrix, std::size_t n, Entries entries) {
+    TiledMatrix tiled(n, entries);
+    for (std::size_t index = 0; index < tiled.n_tiles(); ++index) {
+        const auto [row, column] = tiled.position(index);
+        std::vector<float> block(tile_size * tile_size, 0.0f);
+        for (std::size_t i = 0; i < tile_size && row * tile_size + i < n; ++i)
+            for (std::size_t j = 0; j < tile_size && column * tile_size + j < n; ++j)
+                block[i * tile_size + j] = matrix[(row * tile_size + i) * n + column * tile_size + j];
+        tiled.set_tile(row, column, block.data());
+    }
+    return tiled;
+}
+
+void keeps_its_entries(Entries entries) {
+    const double error = entries == Entries::fixed16 ? 0x1p-17 * 1.01 : 0.0;
+    for (const std::size_t n : sizes) {
+        const std::vector<float> matrix = random_matrix(n);
+        const TiledMatrix tiled = tile(matrix, n, entries);
+        CHECK_EQUAL(tiled.size(), n);
+        for (std::size_t i = 0; i < n; ++i)
+            for (std::size_t j = 0; j < n; ++j)
+                CHECK_NEAR(static_cast<double>(tiled.at(i, j)), static_cast<double>(matrix[i * n + j]),
+                           error);
+    }
+}
+
+void multiplies_like_its_entries(Entries entries) {
+    for (const std::size_t n : sizes) {
+        const TiledMatrix matrix = tile(random_matrix(n), n, entries);
+        std::mt19937 random(6);
+        std::vector<double> x(n);
+        for (double& value : x) value = std::uniform_real_distribution(-1.0, 1.0)(random);
+        ThreadPool alone(1);
+        std::vector<double> expected(n);
+        matrix.multiply(x.data(), expected.data(), alone);
+        for (std::size_t i = 0; i < n; ++i) {
+            double sum = 0.0;
+            for (std::size_t j = 0; j < n; ++j) sum += static_cast<double>(matrix.at(i, j)) * x[j];
+            CHECK_NEAR(expected[i], sum, 1e-6 * std::sqrt(static_cast<double>(n)));
+        }
+        // Magnitudes so far apart that the order of the sums shows in their bits.
+        for (std::size_t j = 0; j < n; ++j) x[j] *= std::pow(10.0, static_cast<double>(j % 37) - 18.0);
+        matrix.multiply(x.data(), expected.data(), alone);
+        for (const int threads : {2, 4, 7}) {
+            ThreadPool pool(threads);
+            std::vector<double> y(n, NAN);
+            matrix.multiply(x.data(), y.data(), pool);
+            CHECK(y == expected);
+        }
+    }
+}
+
+template <class Scalar>
+void packs_dense() {
+    ThreadPool pool(2);
+    for (const std::size_t n : {1u, 96u, 200u}) {
+        const std::vector<float> random = random_matrix(n);
+        const std::vector<Scalar> matrix(random.begin(), random.end());
+        const TiledMatrix packed = pack_dense(matrix.data(), n, pool);
+        for (std::size_t i = 0; i < n; ++i)
+            for (std::size_t j = 0; j < n; ++j) CHECK_EQUAL(packed.at(i, j), random[i * n + j]);
+    }
+    const auto pack = [&](const std::vector<Scalar>& matrix) { return pack_dense(matrix.data(), 2, pool); };
+    CHECK_THROWS(std::invalid_argument, "symmetric", pack({0, 1, 2, 0}));
+    pack({0, Scalar(1), Scalar(1.0000005), 0});  // asymmetry of rounding is forgiven
+    constexpr auto nan = std::numeric_limits<Scalar>::quiet_NaN(),
+                   infinity = std::numeric_limits<Scalar>::infinity();
+    for (const Scalar wrong : {Scalar(-1), nan, infinity, -infinity}) {
+        CHECK_THROWS(std::invalid_argument, "finite and not negative", pack({0, wrong, wrong, 0}));
+        CHECK_THROWS(std::invalid_argument, "finite and not negative", pack({0, 1, wrong, 0}));
+        CHECK_THROWS(std::invalid_argument, "(1, 1)", pack({0, 1, 1, wrong}));
+    }
+}
+
+void sizes_are_told_in_advance() {
+    CHECK_EQUAL(TiledMatrix::bytes(96, Entries::float32), 96.0 * 96.0 * 4.0);
+    CHECK_EQUAL(TiledMatrix::bytes(97, Entries::float32), 3.0 * 96.0 * 96.0 * 4.0);
+    const TiledMatrix matrix(1000, Entries::float32);
+    CHECK_EQUAL(matrix.tile_rows(), 11u);
+    CHECK_EQUAL(matrix.n_tiles(), 66u);
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::float32), 66.0 * 96.0 * 96.0 * 4.0);
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::fixed16), 66.0 * 96.0 * 96.0 * 2.0);
+}
+
+}  // namespace
+
+int main() {
+    for (const Entries entries : kinds) {
+        keeps_its_entries(entries);
+        multiplies_like_its_entries(entries);
+    }
+    packs_dense<float>();
+    packs_dense<double>();
+    sizes_are_told_in_advance();
+    return check::result();
+}
