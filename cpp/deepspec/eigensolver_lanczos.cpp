@@ -127,7 +127,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const double steps = rate > 0.0 ? std::ceil(std::log(residual / target) / rate) : 4.0;
         last_check = size;
         last_residual = residual;
-        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 8.0));
+        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 4.0));
         if (factorization.full()) {
             const Index kept = wanted + (capacity - wanted) / 3;
             factorization.restart(ritz.eigenvalues().tail(kept), ritz.eigenvectors().rightCols(kept));
