@@ -106,6 +106,16 @@ def test_box_is_that_of_the_largest_part_of_the_mask(d: Decomposition, foregroun
     assert box_of(d, foreground) in (boxes if count else [(0, 0, width, height)])
 
 
+def test_a_pixel_on_the_edge_of_two_cells_is_in_the_box_when_in_the_mask() -> None:
+    # The centre of pixel 5 is 5.5, the edge of cells 4 and 5; 5 · 1.1 and 5.5 // 1.1 round to either side.
+    y = np.full((5, 7), -1.0)
+    y[4, 4] = 1.0
+    d = decomposition(y, cell=(1.0, 1.1), size=(5, 8))
+    xmin, ymin, xmax, ymax = box_of(d)
+    rows, columns = np.nonzero(segment_object(d))
+    assert (xmin, ymin, xmax, ymax) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
 @given(decompositions(st.integers(1, 8)), FOREGROUNDS)
 def test_flipped_vectors_give_flipped_masks(d: Decomposition, foreground: str) -> None:
     height, width = d.covered

@@ -180,7 +180,8 @@ def _smooth(grid: Floats) -> Floats:
     return smooth
 
 
-def _border_cells(rows: int, columns: int) -> NDArray[np.bool_]:
+def border_cells(rows: int, columns: int) -> NDArray[np.bool_]:
+    """Which cells of a grid lie on its border, (rows, columns)."""
     border = np.ones((rows, columns), bool)
     border[1:-1, 1:-1] = False
     return border
@@ -188,7 +189,7 @@ def _border_cells(rows: int, columns: int) -> NDArray[np.bool_]:
 
 def _border_contrast(color: Floats) -> Floats:
     """Mahalanobis distance of each cell from the colours of the border cells."""
-    border = color[_border_cells(*color.shape[:2])]
+    border = color[border_cells(*color.shape[:2])]
     offset = color - border.mean(axis=0)
     # Three units of Lab are added to the border's spread: a uniform border has none of its own.
     covariance = np.cov(border.T, bias=True) + 9 * np.eye(3)
@@ -206,7 +207,7 @@ def _border_distance(color: Floats) -> Floats:
     # The graph routines take a weight of zero for no edge.
     weights = np.linalg.norm(flat[start] - flat[end], axis=1) + 1e-6
     graph = sparse.csr_array((weights, (start, end)), shape=(rows * columns, rows * columns))
-    border = np.flatnonzero(_border_cells(rows, columns))
+    border = np.flatnonzero(border_cells(rows, columns))
     distance: Floats = csgraph.dijkstra(graph, directed=False, indices=border, min_only=True)
     return distance.reshape(rows, columns)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepspec.decomposition import Decomposition
+from deepspec.features import border_cells
 
 Mask = NDArray[np.bool_]
 
@@ -58,8 +59,9 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
     largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
     rows, columns = ndimage.find_objects(parts)[largest - 1]
     height, width = d.covered
-    ymin, ymax = _pixel_range(rows, d.cell[0], height)
-    xmin, xmax = _pixel_range(columns, d.cell[1], width)
+    along_y, along_x = _cells_of_pixels(d)
+    ymin, ymax = _pixel_range(rows, along_y[:height])
+    xmin, xmax = _pixel_range(columns, along_x[:width])
     return Box(xmin, ymin, xmax, ymax, objectness(d))
 
 
@@ -143,7 +145,7 @@ def segment_regions(
     points = np.asarray(d.pairs.vectors[1:].reshape(-1, grid[0] * grid[1]).T, np.float64)
     clusters = _kmeans(points, _number_of_segments(d, n_segments), seed).reshape(grid)
     sizes = np.bincount(clusters.ravel())
-    border_sizes = np.bincount(clusters[_border(grid)], minlength=len(sizes))
+    border_sizes = np.bincount(clusters[border_cells(*grid)], minlength=len(sizes))
     first = int(np.argmax(border_sizes if background == "border" else sizes))
     order = np.argsort(-sizes, kind="stable")
     order = np.concatenate([[first], order[order != first]])
@@ -188,33 +190,31 @@ def _front(mask: Mask, foreground: str) -> Mask:
     if foreground == "smaller":
         behind = 0.5 < mask.mean() < 1.0
     elif foreground == "border":
-        border = _border(mask.shape)
+        border = border_cells(*mask.shape)
         behind = 0 < mask.mean() < 1 and border[mask].mean() > border[~mask].mean()
     else:
         raise ValueError(f"foreground must be 'smaller' or 'border', got {foreground!r}")
     return ~mask if behind else mask
 
 
-def _border(grid: tuple[int, ...]) -> Mask:
-    border = np.ones(grid, bool)
-    border[1:-1, 1:-1] = False
-    return border
+def _cells_of_pixels(d: Decomposition) -> list[NDArray[np.intp]]:
+    """For the pixels along each axis, the cell their centre lies in, or the last one beyond the grid."""
+    sides, grid = d.image.shape[:2], d.pairs.degrees.shape
+    return [
+        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
+        for side, step, n in zip(sides, d.cell, grid, strict=True)
+    ]
 
 
-def _pixel_range(cells: slice, step: float, limit: int) -> tuple[int, int]:
-    """The pixels whose centres lie in a range of cells: [start, stop), at least one, within [0, limit)."""
-    start, stop = (int(np.ceil(edge * step - 0.5)) for edge in (cells.start, cells.stop))
-    start = min(start, limit - 1)
-    return start, max(start + 1, min(stop, limit))
+def _pixel_range(cells: slice, cells_of_pixels: NDArray[np.intp]) -> tuple[int, int]:
+    """The pixels of a range of cells: [start, stop), at least one."""
+    start, stop = np.searchsorted(cells_of_pixels, [cells.start, cells.stop])
+    start = min(int(start), len(cells_of_pixels) - 1)
+    return start, max(start + 1, int(stop))
 
 
 def _to_image(grid: NDArray[Any], d: Decomposition) -> NDArray[Any]:
-    """Each pixel takes the cell its centre lies in, or the nearest one."""
-    rows, columns = (
-        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
-        for side, step, n in zip(d.image.shape[:2], d.cell, grid.shape, strict=True)
-    )
-    return grid[np.ix_(rows, columns)]
+    return grid[np.ix_(*_cells_of_pixels(d))]
 
 
 def _number_of_segments(d: Decomposition, n_segments: int | str) -> int:
