@@ -28,7 +28,7 @@ test: .venv/.installed-test cpp-test
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: .venv/.installed-test cpp-test cpp-sanitize
-	$(BIN)/python -m pytest
+	HYPOTHESIS_PROFILE=exploring $(BIN)/python -m pytest
 
 # Lint
 

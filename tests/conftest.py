@@ -9,8 +9,9 @@ import pytest
 from hypothesis import settings
 
 # The machines that run these tests are shared: an example that takes long is no failure.
-settings.register_profile("deepspec", deadline=None)
-settings.load_profile("deepspec")
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("exploring", deadline=None, max_examples=300)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")
