@@ -192,15 +192,23 @@ py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std
                             std::size_t k, const std::string& laplacian, const std::string& solver,
                             double tolerance, int threads) {
     const std::size_t n = grid.first * grid.second;
-    const ds::GramOptions options{grid.first, grid.second, normalize, ds::sufficient_entries(n)};
-    ds::require_memory(gram_bytes(features, options) + ds::eigenpairs_bytes(n, k),
-                       "the eigenproblem of " + std::to_string(n) + " cells");
     InterruptiblePool pool(threads);
-    const ds::TiledMatrix gram = [&] {
+    const auto make_gram = [&](ds::Entries entries) {
+        const ds::GramOptions options{grid.first, grid.second, normalize, entries};
+        ds::require_memory(gram_bytes(features, options) + ds::eigenpairs_bytes(n, k),
+                           "the eigenproblem of " + std::to_string(n) + " cells");
         const py::gil_scoped_release release;
         return gram_of(features, options, pool);
-    }();
-    return solve(&gram, colors, color_weight, {k, laplacian, solver, tolerance}, pool);
+    };
+    std::optional<ds::TiledMatrix> gram;
+    if (ds::prefers_fixed16(n)) {
+        gram = make_gram(ds::Entries::fixed16);
+        const auto view = colors ? std::optional(csr_view(*colors)) : std::nullopt;
+        const py::gil_scoped_release release;
+        if (!ds::tolerates_fixed16(ds::Affinity(&*gram, view, color_weight), tolerance, pool)) gram.reset();
+    }
+    if (!gram) gram = make_gram(ds::Entries::float32);
+    return solve(&*gram, colors, color_weight, {k, laplacian, solver, tolerance}, pool);
 }
 
 py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string& laplacian,

@@ -368,6 +368,22 @@ def test_the_scale_of_the_features_does_not_matter(
     np.testing.assert_allclose(pairs.values, expected.values, atol=1e-6)
 
 
+@pytest.mark.parametrize("longest", [1, 30, 300])
+def test_a_long_feature_does_not_drown_the_others(longest: float) -> None:
+    """Unnormalised, all entries of W but its own are small beside it; n is large enough for 16-bit storage."""
+    rng = np.random.default_rng(1)
+    halves = np.arange(50)[None, :, None] < 25
+    features = np.where(halves == (np.arange(8) < 4), 1.0, 0.0) + 0.3 * abs(rng.normal(size=(46, 50, 8)))
+    features[0, 0] *= longest
+    rows = features.reshape(-1, 8)
+    affinity = np.maximum(rows @ rows.T, 0) / (rows**2).sum(1).max()
+    degrees = affinity.sum(1)
+    pairs = deepspec.eigenpairs(features, k=4, normalize_features=False)
+    for value, y in zip(pairs.values, pairs.vectors.reshape(4, -1).astype(np.float64), strict=True):
+        error = (degrees * y - affinity @ y - value * degrees * y) / np.sqrt(degrees)
+        assert np.linalg.norm(error) <= 1e-5 * np.linalg.norm(np.sqrt(degrees) * y)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e30])
 def test_the_scale_of_an_affinity_does_not_matter(scale: float) -> None:
     affinity = block_affinity([60])

@@ -144,7 +144,8 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     const std::vector<float> features = synthetic_features(grid, channels, pixels);
     const ImageView image{pixels.data(), grid.height, grid.width};
     const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
-    const GramOptions options{grid.height, grid.width, true, sufficient_entries(grid.size())};
+    const Entries entries = prefers_fixed16(grid.size()) ? Entries::fixed16 : Entries::float32;
+    const GramOptions options{grid.height, grid.width, true, entries};
 
     const TiledMatrix dense = feature_gram(view, options, pool);
     const SparseMatrix sparse = knn_color_graph(image, searches, pool);

@@ -23,10 +23,6 @@ struct GramOptions {
     Entries entries = Entries::float32;
 };
 
-// What an eigensolver can do with: from 2048 rows on products wait for memory, and each error of
-// 2^-17 is lost in the row sums.
-inline Entries sufficient_entries(std::size_t n) { return n > 2048 ? Entries::fixed16 : Entries::float32; }
-
 // W_feat = relu(F F^T) divided by its largest entry (section 3.2 of the paper); all zeros for features that
 // are all zero. Throws std::invalid_argument on NaN or infinity, naming where.
 template <class Scalar>

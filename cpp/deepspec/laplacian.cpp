@@ -81,6 +81,14 @@ void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, do
         }
 }
 
+bool tolerates_fixed16(const Affinity& affinity, double tolerance, ThreadPool& pool) {
+    const std::size_t n = affinity.size();
+    std::vector<double> degrees(n);
+    affinity.multiply(std::vector<double>(n, 1.0).data(), degrees.data(), pool);
+    const double error = 2.0 * std::sqrt(static_cast<double>(n) / 12.0) * 0x1p-16;
+    return error <= 0.5 * tolerance * *std::min_element(degrees.begin(), degrees.end());
+}
+
 Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)
     : affinity_(affinity),
       kind_(kind),

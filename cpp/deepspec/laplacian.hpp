@@ -33,6 +33,14 @@ class Affinity {
     std::size_t n_;
 };
 
+// Whether fixed16 entries of W's dense part are worth trying: from 2048 rows on products wait for memory.
+constexpr bool prefers_fixed16(std::size_t n) { return n > 2048; }
+
+// Whether their errors stay below half of an eigensolver's tolerance. They are spread evenly over 2^-16, so
+// as a symmetric random matrix they have norm 2 sqrt(n / 12) 2^-16, and beside them stands the smallest
+// degree.
+bool tolerates_fixed16(const Affinity& affinity, double tolerance, ThreadPool& pool);
+
 enum class LaplacianKind {
     normalized,   // I - D^-1/2 W D^-1/2
     unnormalized  // D - W

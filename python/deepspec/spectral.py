@@ -110,7 +110,8 @@ def eigenpairs(
     tol : float
         Largest residual accepted. Below about 1e-6 it is out of reach of the arithmetic on W_feat.
     precision : {"standard"}
-        W_feat in float32 up to 2048 cells, above in 16-bit fixed point with an error of up to 2⁻¹⁷ an entry.
+        W_feat in float32; above 2048 cells in 16-bit fixed point, an error of up to 2⁻¹⁷ an entry, where the
+        degrees are large enough for this to change residuals by less than half of ``tol``.
     threads : int, optional
         Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available. The result does not depend on it.
 
