@@ -84,8 +84,11 @@ std::vector<std::pair<std::size_t, double>> default_searches() { return {{20, 2.
 
 // make(image, pool) without the GIL.
 template <class Make>
-Csr color_graph(const Array<double>& image, int threads, Make make) {
+Csr color_graph(const Array<double>& image, std::size_t neighbors, int threads, Make make) {
     const ds::ImageView view = image_view(image);
+    const std::size_t n = view.height * view.width;
+    ds::require_memory(ds::color_graph_bytes(n, neighbors),
+                       "the colour graph of " + std::to_string(n) + " pixels");
     ds::SparseMatrix graph;
     {
         const py::gil_scoped_release release;
@@ -98,20 +101,24 @@ Csr color_graph(const Array<double>& image, int threads, Make make) {
 Csr color_knn(const Array<double>& image, const std::vector<std::pair<std::size_t, double>>& searches,
               int threads) {
     std::vector<ds::ColorSearch> color_searches;
-    for (const auto& [neighbors, weight] : searches) color_searches.push_back({neighbors, weight});
-    return color_graph(image, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
+    std::size_t total = 0;
+    for (const auto& [neighbors, weight] : searches) {
+        color_searches.push_back({neighbors, weight});
+        total += neighbors;
+    }
+    return color_graph(image, total, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
         return ds::knn_color_graph(view, color_searches, pool);
     });
 }
 
 Csr color_knn_hsv(const Array<double>& image, std::size_t neighbors, int threads) {
-    return color_graph(image, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
+    return color_graph(image, neighbors, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
         return ds::knn_hsv_color_graph(view, neighbors, pool);
     });
 }
 
 Csr color_random_walk(const Array<double>& image, int threads) {
-    return color_graph(image, threads, ds::random_walk_color_graph);
+    return color_graph(image, 9, threads, ds::random_walk_color_graph);
 }
 
 ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options, ds::ThreadPool& pool) {

@@ -213,4 +213,10 @@ SparseMatrix random_walk_color_graph(ImageView image, ThreadPool& pool) {
         pool);
 }
 
+double color_graph_bytes(std::size_t n_pixels, std::size_t neighbors) {
+    // A neighbour is an index in the lists, one in their reverses, and up to two entries of 12 bytes; a pixel
+    // is a point, its copy in the tree and the row starts.
+    return static_cast<double>(n_pixels) * static_cast<double>(32 * neighbors + 160);
+}
+
 }  // namespace deepspec

@@ -33,4 +33,7 @@ SparseMatrix knn_hsv_color_graph(ImageView image, std::size_t neighbors, ThreadP
 // are clamped to it and count again.
 SparseMatrix random_walk_color_graph(ImageView image, ThreadPool& pool);
 
+// Bytes a graph with so many neighbours a pixel takes while it is made.
+double color_graph_bytes(std::size_t n_pixels, std::size_t neighbors);
+
 }  // namespace deepspec
