@@ -49,7 +49,7 @@ Array: TypeAlias = NDArray[Any]
 Pairs: TypeAlias = tuple[Array, Array]
 
 GRIDS = {1024: (32, 32), 2852: (46, 62), 4096: (64, 64)}
-KNN_SEARCHES = ((20, 2.0), (10, 0.1))  # (k, weight of the position) of METHOD's colour graph
+KNN_SEARCHES = ((20, 2.0), (10, 0.1))  # (k, weight of the position) of the "knn" colour graph
 CHANNELS = 384
 
 
@@ -181,7 +181,7 @@ def exact_gram(features: Array) -> Array:
 
 
 def pymatting_knn(image: Array) -> scipy.sparse.csr_array:
-    """METHOD's colour graph by PyMatting's neighbour search."""
+    """The "knn" colour graph by PyMatting's neighbour search."""
     from pymatting import knn
 
     height, width = image.shape[:2]

@@ -237,7 +237,7 @@ def cluster_bounds(values: Array, size: int, width: float) -> tuple[int, int]:
 
 
 def signed(vector: Array) -> Array:
-    """The vector or its negative, by METHOD's sign rule: fewer positive entries than half, else the peak positive."""
+    """The vector or its negative, by the sign rule of `Eigenpairs`: fewer positive entries than half, else the peak positive."""
     flat = np.asarray(vector).ravel()
     positive, negative = np.mean(flat > 0), np.mean(flat < 0)
     if 0.5 < positive < 1:

@@ -25,7 +25,7 @@ def photo(test_data: Path, name: str, grid: tuple[int, int]) -> np.ndarray:
 
 
 def pymatting_knn(image: np.ndarray) -> scipy.sparse.csr_array:
-    """The two-scale graph (METHOD section 2) from PyMatting's own neighbour search."""
+    """The two-scale graph of `deepspec.color_affinity` from PyMatting's own neighbour search."""
     pymatting = pytest.importorskip("pymatting")
     n = image.shape[0] * image.shape[1]
     pairs = []

@@ -195,8 +195,8 @@ class ComponentSearch {
     bool complete_ = true;
 };
 
-// The sign of METHOD: negative entries are the majority; where neither sign is one, or one is everywhere, the
-// entry of largest absolute value, the first of equals, is positive.
+// The published sign rule: negative entries are the majority; where neither sign is one, or one is
+// everywhere, the entry of largest absolute value, the first of equals, is positive.
 void fix_sign(float* vector, std::size_t n) {
     const auto positive =
         static_cast<std::size_t>(std::count_if(vector, vector + n, [](float v) { return v > 0; }));
