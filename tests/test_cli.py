@@ -38,7 +38,7 @@ def test_eigenvectors_mirror_the_inputs(folder: Path, capsys: pytest.CaptureFixt
     assert main(["eigenvectors", str(folder), "-o", str(out), "--k", "3", "--color-weight", "inf"]) == 0
     assert files_below(out) == {"eigenvectors/a.npz", "eigenvectors/sub/b.b.npz", "run.json"}
     found = Decomposition.load(out / "eigenvectors" / "a.npz")
-    expected = decompose(folder / "a.png", k=3, color_weight=float("inf"))
+    expected = decompose(folder / "a.png", "classical", k=3, color_weight=float("inf"))
     np.testing.assert_array_equal(found.pairs.vectors, expected.pairs.vectors)
     assert found.settings == expected.settings
     printed = capsys.readouterr()
@@ -94,7 +94,7 @@ def test_boxes_are_coco(folder: Path, foreground: str) -> None:
         {"id": 2, "file_name": "sub/b.b.PNG", "width": 64, "height": 64},
     ]
     assert coco["categories"] == [{"id": 1, "name": "object"}]
-    box = localize(decompose(folder / "a.png"), foreground=foreground)
+    box = localize(decompose(folder / "a.png", "classical"), foreground=foreground)
     first = coco["annotations"][0]
     assert first["bbox"] == [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]
     assert first["area"] == first["bbox"][2] * first["bbox"][3]
@@ -114,7 +114,7 @@ def test_masks_are_0_and_255(folder: Path) -> None:
     assert files_below(out) == {"masks/a.png", "masks/b.b.png", "run.json"}
     with Image.open(out / "masks" / "a.png") as mask:
         assert mask.mode == "L"
-        expected = segment_object(decompose(folder / "a.png", grid=4))
+        expected = segment_object(decompose(folder / "a.png", "classical", grid=4))
         np.testing.assert_array_equal(np.asarray(mask), expected * np.uint8(255))
 
 
@@ -126,7 +126,7 @@ def test_labels_have_vocs_palette(folder: Path, n_segments: str) -> None:
     with Image.open(out / "labels" / "a.png") as labels:
         assert labels.mode == "P"
         expected = segment_regions(
-            decompose(folder / "a.png"),
+            decompose(folder / "a.png", "classical"),
             n_segments="auto" if n_segments == "auto" else 3,
             background="size",
             seed=1,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
+from deepspec.regions import localize
 from deepspec.spectral import eigenpairs
 
 IMAGE = two_colors(75, 93, np.s_[20:50, 30:70])
@@ -31,7 +32,7 @@ def assert_same(a: Decomposition, b: Decomposition) -> None:
 
 
 def test_image_is_kept_whole_and_the_strip_is_known() -> None:
-    d = decompose(IMAGE)
+    d = decompose(IMAGE, "classical")
     np.testing.assert_array_equal(d.image, IMAGE)
     assert d.cell == (8, 8)
     assert d.pairs.vectors.shape == (5, 9, 11)
@@ -39,11 +40,12 @@ def test_image_is_kept_whole_and_the_strip_is_known() -> None:
 
 
 def test_settings_are_plain_json_and_make_the_same_again() -> None:
-    d = decompose(IMAGE, k=3, color_weight=4, grid=4, color="random_walk", tol=1e-4)
+    d = decompose(IMAGE, "classical", k=3, color_weight=4, grid=4, color="random_walk", tol=1e-4)
     settings = json.loads(json.dumps(d.settings, allow_nan=False))
     assert settings.pop("deepspec")
     assert settings == {
         "features": "classical",
+        "max_size": 1024,
         "k": 3,
         "color_weight": 4.0,
         "grid": 4,
@@ -55,6 +57,23 @@ def test_settings_are_plain_json_and_make_the_same_again() -> None:
     assert_same(decompose(IMAGE, settings.pop("features"), **settings), d)
 
 
+def test_large_images_are_taken_apart_small_and_answered_in_their_own_pixels() -> None:
+    large = IMAGE.repeat(4, axis=0).repeat(4, axis=1)
+    d = decompose(large, "classical", k=2, max_size=93)
+    np.testing.assert_array_equal(d.image, large)
+    assert d.cell == (32, 32)
+    assert d.covered == (288, 352)
+    small = decompose(IMAGE, "classical", k=2)
+    np.testing.assert_allclose(d.pairs.vectors, small.pairs.vectors, atol=1e-3)
+    box, expected = localize(d), localize(small)
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == tuple(
+        4 * side for side in (expected.xmin, expected.ymin, expected.xmax, expected.ymax)
+    )
+    whole = decompose(large, "classical", k=2, max_size=None)
+    assert whole.cell == (8, 8)
+    assert decompose(large, FEATURES, k=2, max_size=93).cell == (75, 93 * 4 / 5)
+
+
 def test_names_of_features_that_have_none() -> None:
     def my_backbone(image: np.ndarray) -> np.ndarray:
         return FEATURES
@@ -64,7 +83,7 @@ def test_names_of_features_that_have_none() -> None:
 
 
 def test_colors_alone() -> None:
-    d = decompose(IMAGE, color_weight=math.inf)
+    d = decompose(IMAGE, "classical", color_weight=math.inf)
     assert d.settings["color_weight"] == "inf"
     alone = eigenpairs(None, IMAGE[:72, :88], grid=(9, 11), color_weight=math.inf)
     np.testing.assert_array_equal(d.pairs.vectors, alone.vectors)
@@ -103,9 +122,11 @@ def test_uncovered_strip_has_no_effect() -> None:
 
 
 def test_number_of_threads_has_no_effect() -> None:
-    one = decompose(IMAGE, threads=1)
+    one = decompose(IMAGE, "classical", threads=1)
     for threads in (2, 4, 7):
-        np.testing.assert_array_equal(decompose(IMAGE, threads=threads).pairs.vectors, one.pairs.vectors)
+        np.testing.assert_array_equal(
+            decompose(IMAGE, "classical", threads=threads).pairs.vectors, one.pairs.vectors
+        )
 
 
 @pytest.mark.parametrize(
@@ -118,14 +139,14 @@ def test_number_of_threads_has_no_effect() -> None:
         ({"grid": 0}, "at least 1, got 0"),
         ({"grid": 2.5}, "whole number of pixels, at least 1, got 2.5"),
         ({"grid": 9}, "at most the features' own cell of 8 x 8 pixels, got 9"),
-        ({"features": "vit"}, "one of 'classical', got 'vit'"),
+        ({"max_size": 0}, "max_size must be at least 1 pixel, got 0"),
         ({"k": 100}, "100"),
         ({"color_weight": -1}, "-1"),
     ],
 )
 def test_bad_parameters(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decompose(IMAGE, **options)
+        decompose(IMAGE, "classical", **options)
 
 
 def test_decomposition_refuses_parts_that_do_not_belong_together() -> None:
@@ -140,7 +161,7 @@ def test_decomposition_refuses_parts_that_do_not_belong_together() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"color_weight": math.inf}, {"grid": 3, "k": 2}])
 def test_saved_and_loaded_is_the_same_to_the_bit(options: dict[str, object], tmp_path: Path) -> None:
-    d = decompose(IMAGE, **options)
+    d = decompose(IMAGE, "classical", **options)
     path = tmp_path / "folder" / "without-extension"
     d.save(path)
     assert list(path.parent.iterdir()) == [path]
@@ -150,7 +171,7 @@ def test_saved_and_loaded_is_the_same_to_the_bit(options: dict[str, object], tmp
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "d.npz"
-    decompose(IMAGE, k=2).save(path)
+    decompose(IMAGE, "classical", k=2).save(path)
     return path
 
 
@@ -205,7 +226,7 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
 
 
 def test_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
-    d = decompose(IMAGE, k=2)
+    d = decompose(IMAGE, "classical", k=2)
     path = tmp_path / "d.npz"
     d.save(path)
     with pytest.raises(ValueError, match="JSON"):

@@ -23,7 +23,7 @@ MASK[20:50, 30:70] = True
 
 @pytest.fixture(scope="module")
 def d() -> Decomposition:
-    return decompose(two_colors(75, 93, np.s_[20:50, 30:70]), k=4)
+    return decompose(two_colors(75, 93, np.s_[20:50, 30:70]), "classical", k=4)
 
 
 def test_eigenvectors_are_centred_at_zero_and_cover_their_region(d: Decomposition) -> None:
@@ -93,7 +93,7 @@ def test_parts_of_another_shape_are_refused(d: Decomposition) -> None:
 
 
 def test_page_has_a_row_for_each_image_and_a_column_for_each_part(d: Decomposition, tmp_path: Path) -> None:
-    small = decompose(two_colors(40, 93, np.s_[10:30, 20:60]), k=2)
+    small = decompose(two_colors(40, 93, np.s_[10:30, 20:60]), "classical", k=2)
     full = plots.Row("full", d, Box(30, 20, 70, 50, 0.5), MASK, MASK.astype(np.int32))
     sizes = {}
     for name, rows in {
@@ -132,7 +132,7 @@ import sys
 import numpy as np
 from deepspec import decomposition, plots
 assert "matplotlib" not in sys.modules
-d = decomposition.decompose(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+d = decomposition.decompose(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "classical")
 plots.save_page([plots.Row("noise", d)], sys.argv[1])
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -283,7 +283,7 @@ def test_confidence_weighs_cells_by_their_degree() -> None:
 
 
 def test_object_of_two_colors_is_found_from_end_to_end() -> None:
-    d = decompose(two_colors(91, 101, np.s_[24:64, 40:80]))
+    d = decompose(two_colors(91, 101, np.s_[24:64, 40:80]), "classical")
     mask = np.zeros((91, 101), bool)
     mask[24:64, 40:80] = True
     np.testing.assert_array_equal(segment_object(d), mask)
@@ -295,7 +295,7 @@ def test_object_of_two_colors_is_found_from_end_to_end() -> None:
 
 
 def test_constant_image_is_defined() -> None:
-    d = decompose(np.full((67, 83, 3), 128, np.uint8))
+    d = decompose(np.full((67, 83, 3), 128, np.uint8), "classical")
     xmin, ymin, xmax, ymax = box_of(d)
     assert 0 <= xmin < xmax <= 80
     assert 0 <= ymin < ymax <= 64

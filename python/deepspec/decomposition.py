@@ -122,8 +122,9 @@ _PAIRS = ("values", "vectors", "degrees", "residuals", "n_products")
 
 def decompose(
     image: ImageSource,
-    features: FeatureSource = "classical",
+    features: FeatureSource = "dino_vits16",
     *,
+    max_size: int | None = 1024,
     k: int = 5,
     color_weight: float = 10.0,
     grid: str | int = "auto",
@@ -140,15 +141,19 @@ def decompose(
     image : path, file object, PIL image or array
         Anything `images.load` reads.
     features : str, callable, Features or array
-        See `features.extract`. The default is `"classical"`, which needs no weights.
+        See `features.extract`. The default's weights are downloaded at the first use; `"classical"` needs none.
+    max_size : int or None
+        In pixels: a larger image is taken apart on a copy whose longer side is this; None: never. Everything in
+        the result counts the image's own pixels all the same. The paper's images are smaller than the default. It
+        does not apply to `features` that are already computed.
     k : int
         Number of eigenpairs, the constant one included; at most the number of grid cells.
     color_weight : float in [0, inf]
         λ of `W = W_feat + λ W_color`; 0 leaves the colours out, `math.inf` the features.
     grid : {"auto", "patch"} or int
         `"auto"`: 8-pixel cells where the features' cells have 8 or 16 pixels, otherwise the features' own grid;
-        `"patch"`: the features' own grid; a number: pixels a cell, at most the features' own, and
-        adjusted so that whole cells fill the region the features cover.
+        `"patch"`: the features' own grid; a number: pixels a cell (of the reduced copy, where there is one), at
+        most the features' own, and adjusted so that whole cells fill the region the features cover.
     color, laplacian, solver, tol, threads
         See `eigenpairs`.
 
@@ -159,21 +164,55 @@ def decompose(
 
     Raises
     ------
+    ImportError
+        The features are a network's and torch or timm is not installed.
     OSError
-        The image cannot be read.
+        The image cannot be read, or the network's weights cannot be had.
     ValueError
         A parameter is out of range.
     ConvergenceError
         The eigenvectors did not reach `tol`.
     """
-    _check_grid(grid)
+    check_grid(grid)
     pixels = images.load(image)
-    found = extract(pixels, features)
-    shape, cell = _working_grid(found, grid)
-    region = images.crop(pixels, *_covered(pixels, shape, cell))
+    ready = not (isinstance(features, str) or callable(features))
+    working = pixels if ready else images.shrink(pixels, max_size)
+    return decompose_features(
+        pixels,
+        working,
+        extract(working, features),
+        max_size=max_size,
+        k=k,
+        color_weight=color_weight,
+        grid=grid,
+        color=color,
+        laplacian=laplacian,
+        solver=solver,
+        tol=tol,
+        threads=threads,
+    )
+
+
+def decompose_features(
+    image: NDArray[np.uint8],
+    working: NDArray[np.uint8],
+    features: Features,
+    *,
+    max_size: int | None,
+    k: int,
+    color_weight: float,
+    grid: str | int,
+    color: str = "knn",
+    laplacian: str = "normalized",
+    solver: str = "auto",
+    tol: float = 1e-5,
+    threads: int | None = None,
+) -> Decomposition:
+    """`decompose` from where the features of `working`, the image or a reduced copy of it, are known."""
+    shape, cell = _working_grid(features, grid)
     pairs = eigenpairs(
-        found.array,
-        region,
+        features.array,
+        images.crop(working, *_covered(working, shape, cell)),
         grid=shape,
         color_weight=color_weight,
         k=k,
@@ -184,7 +223,8 @@ def decompose(
         threads=threads,
     )
     settings = {
-        "features": _name(features),
+        **features.settings,
+        "max_size": max_size,
         "k": int(k),
         # JSON has no infinity; float() reads this word.
         "color_weight": "inf" if math.isinf(color_weight) else float(color_weight),
@@ -195,7 +235,11 @@ def decompose(
         "tol": float(tol),
         "deepspec": _version(),
     }
-    return Decomposition(pixels, cell, pairs, settings)
+    own_cell = (
+        cell[0] * image.shape[0] / working.shape[0],
+        cell[1] * image.shape[1] / working.shape[1],
+    )
+    return Decomposition(image, own_cell, pairs, settings)
 
 
 def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, float]) -> tuple[int, int]:
@@ -207,7 +251,8 @@ def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, floa
     return height, width
 
 
-def _check_grid(grid: str | int) -> None:
+def check_grid(grid: str | int) -> None:
+    """ValueError where `grid` is not one that `decompose` takes."""
     known = grid in ("auto", "patch") if isinstance(grid, str) else isinstance(grid, Integral) and grid >= 1
     if not known:
         raise ValueError(
@@ -229,14 +274,6 @@ def _working_grid(features: Features, grid: str | int) -> tuple[tuple[int, int],
         )
     shape = round(rows * height / grid), round(columns * width / grid)
     return shape, (rows * height / shape[0], columns * width / shape[1])
-
-
-def _name(features: FeatureSource) -> str:
-    if isinstance(features, str):
-        return features
-    if callable(features):
-        return str(getattr(features, "__qualname__", type(features).__qualname__))
-    return "array"
 
 
 def _version() -> str:

@@ -108,6 +108,25 @@ def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
 
 
+def shrink(image: NDArray[Any], max_size: int | None) -> NDArray[Any]:
+    """The image with its longer side reduced to `max_size` pixels, or itself where that is not longer or None.
+
+    Raises
+    ------
+    ValueError
+        `max_size` is below 1, or the image is not as `resize` wants it.
+    """
+    if max_size is None:
+        return image
+    if max_size < 1:
+        raise ValueError(f"max_size must be at least 1 pixel, got {max_size}")
+    scale = max_size / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return resize(image, (height, width))
+
+
 def palette() -> NDArray[np.uint8]:
     """PASCAL VOC's palette, (256, 3) uint8: the bits of a label, dealt to red, green and blue in turn.
 
