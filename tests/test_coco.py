@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as oracle
+from pycocotools.coco import COCO
+
+from deepspec import coco
+from deepspec.regions import Box
+
+# Its decoder passes an argument on that numpy 2 renamed.
+decodes_with_pycocotools = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+# Its columns, one after the other: 0 0, 1 1, 1 0.
+BY_HAND = np.array([[0, 1, 1], [0, 1, 0]], bool)
+
+masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40))
+# Few changes, so that runs need several characters and become shorter as well as longer.
+blocks = st.builds(
+    lambda cells, height, width: np.kron(cells, np.ones((height, width), bool)),
+    arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=5)),
+    st.integers(1, 90),
+    st.integers(1, 90),
+)
+
+
+def test_a_mask_by_hand() -> None:
+    # Runs of 2, 3 and 1; "0" stands for 0.
+    assert coco.encode_rle(BY_HAND) == {"size": [2, 3], "counts": "231"}
+    # The first pixel is in the mask: a first run of 0; and the last number is 1 − 2 = −1, all 5 bits of it.
+    assert coco.encode_rle(~BY_HAND) == {"size": [2, 3], "counts": "023" + chr(48 + 31)}
+    for counts in ("231", b"231", [2, 3, 1]):
+        np.testing.assert_array_equal(coco.decode_rle({"size": [2, 3], "counts": counts}), BY_HAND)
+
+
+@pytest.mark.parametrize(
+    ("mask", "counts"),
+    [
+        (np.zeros((1, 1), bool), "1"),
+        (np.ones((1, 1), bool), "01"),
+        (np.zeros((3, 5), bool), "?"),
+        (np.ones((3, 5), bool), "0?"),
+        # 16 does not fit into one character: its highest bit would be a sign.
+        (np.zeros((4, 4), bool), chr(48 + 0x20 + 16) + "0"),
+    ],
+)
+def test_empty_full_and_one_pixel(mask: np.ndarray, counts: str) -> None:
+    rle = coco.encode_rle(mask)
+    assert rle == {"size": list(mask.shape), "counts": counts}
+    np.testing.assert_array_equal(coco.decode_rle(rle), mask)
+
+
+@decodes_with_pycocotools
+@given(masks | blocks)
+def test_run_lengths_are_pycocotools_bit_for_bit(mask: np.ndarray) -> None:
+    rle = coco.encode_rle(mask)
+    expected = oracle.encode(np.asfortranarray(mask, np.uint8))
+    assert rle == {"size": list(expected["size"]), "counts": expected["counts"].decode()}
+    np.testing.assert_array_equal(oracle.decode(rle), mask)
+    found = coco.decode_rle(rle)
+    assert found.dtype == bool
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, mask)
+    runs = np.diff(
+        np.flatnonzero(np.diff(mask.ravel("F"), prepend=False, append=not mask[-1, -1])), prepend=0
+    )
+    np.testing.assert_array_equal(coco.decode_rle({"size": list(mask.shape), "counts": runs.tolist()}), mask)
+
+
+def test_any_memory_layout() -> None:
+    mask = np.random.default_rng(0).random((40, 60)) < 0.5
+    expected = coco.encode_rle(mask.copy())
+    assert coco.encode_rle(np.asfortranarray(mask)) == expected
+    assert coco.encode_rle(np.repeat(mask, 2, axis=1)[:, ::2]) == expected
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 3), np.uint8), np.zeros(4, bool), np.zeros((0, 3), bool)])
+def test_what_is_no_mask_is_refused(mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"must be \(H, W\) bool with at least one pixel, got \("):
+        coco.encode_rle(mask)
+    with pytest.raises(ValueError, match=r"must be \(H, W\) bool"):
+        coco.mask_annotation(mask, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("23", "add up to 2 x 3 pixels, got the sum 5"),
+        ([2, 3, 2], "got the sum 7"),
+        ([7, -1], "the smallest -1"),
+        ([], "got the sum 0"),
+        ("", "compressed run lengths, got ''"),
+        ("23\x7f", "compressed run lengths"),
+        ("23 ", "compressed run lengths"),
+        ("23é", "compressed run lengths"),
+        ("23" + "\ud800", "compressed run lengths"),
+        ("23Q", "compressed run lengths"),
+        ("P" * 10 + "1", "up to 35 bits"),
+    ],
+)
+def test_broken_run_lengths_are_refused(counts: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        coco.decode_rle({"size": [2, 3], "counts": counts})
+
+
+def test_annotations_by_hand() -> None:
+    assert coco.box_annotation(Box(2, 3, 12, 8, 0.12345678)) == {
+        "category_id": 1,
+        "bbox": [2, 3, 10, 5],
+        "area": 50,
+        "iscrowd": 0,
+        "score": 0.123457,
+    }
+    assert coco.mask_annotation(BY_HAND, np.float32(0.5)) == {
+        "segmentation": {"size": [2, 3], "counts": "231"},
+        "category_id": 1,
+        "bbox": [1, 0, 2, 2],
+        "area": 3,
+        "iscrowd": 0,
+        "score": 0.5,
+    }
+    assert coco.mask_annotation(~BY_HAND, 1)["bbox"] == [0, 0, 3, 2]
+    assert coco.mask_annotation(np.zeros((4, 4), bool), 0.5) is None
+
+
+def test_records_are_numbered_in_their_order() -> None:
+    box = coco.box_annotation(Box(0, 0, 2, 2, 1.0))
+    records = [
+        coco.record("b/ä.png", (2, 3), [box, box]),
+        coco.record("a.png", (20, 30), [coco.mask_annotation(np.zeros((20, 30), bool), 0.5)]),
+        coco.record("c.png", (5, 4), [coco.mask_annotation(np.ones((5, 4), bool), 0.5)]),
+    ]
+    # What a pipeline does: stored one by one, joined later, from a generator.
+    stored = [json.dumps(record) for record in records]
+    joined = coco.dataset(json.loads(text) for text in stored)
+    assert joined["images"] == [
+        {"id": 1, "file_name": "b/ä.png", "width": 3, "height": 2},
+        {"id": 2, "file_name": "a.png", "width": 30, "height": 20},
+        {"id": 3, "file_name": "c.png", "width": 4, "height": 5},
+    ]
+    assert [(entry["id"], entry["image_id"]) for entry in joined["annotations"]] == [(1, 1), (2, 1), (3, 3)]
+    assert joined["categories"] == [{"id": 1, "name": "object"}]
+    assert coco.dataset([]) == {"images": [], "annotations": [], "categories": joined["categories"]}
+    assert records[0] == json.loads(stored[0])
+
+
+@decodes_with_pycocotools
+def test_pycocotools_reads_the_dataset_and_the_results(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(60, 80), (7, 5), (100, 30)]
+    blobs = [
+        np.kron(rng.random((5, 5)) < 0.4, np.ones((h // 5 + 1, w // 5 + 1), bool))[:h, :w] for h, w in shapes
+    ]
+    records = [
+        coco.record(
+            f"{i}.png",
+            mask.shape,
+            [coco.mask_annotation(mask, 0.5), coco.box_annotation(Box(1, 2, 4, 6, 0.25))],
+        )
+        for i, mask in enumerate(blobs)
+    ]
+    joined = coco.dataset(records)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(joined))
+    truth = COCO(path)
+    assert truth.getImgIds() == [1, 2, 3]
+    for image_id, mask in enumerate(blobs, start=1):
+        first, second = truth.loadAnns(truth.getAnnIds(imgIds=[image_id]))
+        np.testing.assert_array_equal(truth.annToMask(first), mask)
+        assert oracle.area(first["segmentation"]) == first["area"]
+        assert oracle.toBbox(first["segmentation"]).tolist() == first["bbox"]
+        assert second["bbox"] == [1, 2, 3, 4]
+    results = truth.loadRes([entry for entry in joined["annotations"] if "segmentation" in entry])
+    for entry, mask in zip(results.loadAnns(results.getAnnIds()), blobs, strict=True):
+        np.testing.assert_array_equal(results.annToMask(entry), mask)
+    boxes = truth.loadRes([entry for entry in joined["annotations"] if "segmentation" not in entry])
+    assert [entry["bbox"] for entry in boxes.loadAnns(boxes.getAnnIds())] == [[1, 2, 3, 4]] * 3
