@@ -1,0 +1,333 @@
+"""Weights into networks: from a file, or from the hub they are published on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from deepspec.networks import IMAGENET_STD, Recipe, timm, torch_module, torchvision
+
+if TYPE_CHECKING:
+    import torch
+
+State: TypeAlias = "dict[str, torch.Tensor]"
+Normalization: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def load(network: torch.nn.Module, path: str | os.PathLike[str], recipe: Recipe) -> Normalization:
+    """Put the weights of a checkpoint file into a network.
+
+    Training checkpoints are stripped to the encoder: the teacher of teacher and student, the base encoder of
+    MoCo, without the prefixes of wrappers; heads that the network has not are left out. Official layouts that
+    timm names otherwise are renamed. Nothing is resized.
+
+    Parameters
+    ----------
+    network : module, changed
+    path : `.pth`, `.pt`, `.tar`, `.bin`, `.safetensors` or `.npz`
+        No pickled Python objects are loaded from any of them.
+    recipe : Recipe
+        Of the network.
+
+    Returns
+    -------
+    mean, std
+        Of the images that these weights were trained with, RGB in [0, 1].
+
+    Raises
+    ------
+    OSError
+        The file cannot be read, or holds Python objects besides tensors.
+    ValueError
+        Its kind is unknown, or its weights do not fit the network; the message has the first keys that differ.
+    """
+    state = _encoder(read(path), Path(path))
+    mean, std = recipe.normalization()
+    if "fire2/conv1x1_1.weight" in state and recipe.architecture == "squeezenet1_0":
+        state = _from_caffe_squeezenet(state)
+        mean, std = _CAFFE_MEAN, (1 / 255,) * len(IMAGENET_STD)
+    _fit(
+        network, _renamed(_without_heads(state, network), network), f"{Path(path)} does not fit {recipe.name}"
+    )
+    return mean, std
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """What a checkpoint file holds: a nest of dictionaries of tensors. Errors as `load` says."""
+    path = Path(path)
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise ValueError(f"weights must be a {', '.join(_READERS)} file, got {path}")
+    try:
+        return reader(path)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" not in str(error):
+            raise OSError(f"{path} cannot be read as a checkpoint: {error}") from error
+        reason = (
+            str(error).replace("\n", " ").partition("WeightsUnpickler error: ")[2].partition(" Please")[0]
+        )
+        raise OSError(
+            f"{path} holds Python objects besides tensors, which are not loaded because they can run any code "
+            f"({reason}); save the state dict alone"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and str(path) in str(error):
+            raise
+        # Each format has errors of its own for broken files.
+        raise OSError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
+    sha256 = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()[:16]
+
+
+def published(recipe: Recipe) -> tuple[torch.nn.Module, str]:
+    """The network with its published weights, downloaded with a progress bar unless they are in the cache.
+
+    Returns
+    -------
+    network, source
+        The source is the hub's id of the weights, or their URL.
+
+    Raises
+    ------
+    OSError
+        They are neither in the cache nor can they be had: no connection (after 3 seconds at most), or their
+        licence has not been accepted.
+    ValueError
+        None are published where a program could get them.
+    """
+    if recipe.library == "torchvision":
+        url = torchvision().models.get_model_weights(recipe.architecture).DEFAULT.url
+        network = recipe.build()
+        load(network, _from_url(url, recipe), recipe)
+        return network, url
+    config = timm().models.get_pretrained_cfg(recipe.architecture)
+    if recipe.checkpoint:
+        raise ValueError(
+            f"no hub has the weights of {recipe.name}: download {recipe.checkpoint} and pass weights=PATH"
+        )
+    if not (config and (config.hf_hub_id or config.url)):
+        raise ValueError(f"timm has no published weights for {recipe.name}: pass weights=PATH")
+    source = config.hf_hub_id or config.url
+    file = _from_hub(config.hf_hub_id, recipe) if config.hf_hub_id else _from_url(config.url, recipe)
+    return recipe.build(pretrained=True, pretrained_cfg_overlay={"file": str(file)}), source
+
+
+def _read_torch(path: Path) -> Any:
+    torch = torch_module()
+    # DINO's full checkpoints keep the training's arguments: a plain bag of values.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_npz(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: torch_module().from_numpy(archive[key]) for key in archive.files}
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    **dict.fromkeys((".pth", ".pt", ".tar", ".bin"), _read_torch),
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+}
+_NESTS = ("teacher", "student", "state_dict", "model")
+_WRAPPERS = ("module.", "base_encoder.", "momentum_encoder.", "backbone.")
+_HEADS = ("head.", "heads.", "fc.", "classifier.", "last_layer.")
+
+
+def _encoder(content: Any, path: Path) -> State:
+    """The encoder's tensors in a checkpoint, without the prefixes of what it was wrapped in."""
+    while nest := next((name for name in _NESTS if isinstance(_get(content, name), dict)), None):
+        content = content[nest]
+    tensor = torch_module().Tensor
+    items = content.items() if isinstance(content, dict) else ()
+    state = {str(key): value for key, value in items if isinstance(value, tensor)}
+    if not state:
+        raise ValueError(f"{path} holds no weights: expected a dictionary of tensors by name")
+    while wrapper := next(
+        (prefix for prefix in _WRAPPERS if any(key.startswith(prefix) for key in state)), None
+    ):
+        state = {key.removeprefix(wrapper): value for key, value in state.items() if key.startswith(wrapper)}
+    return state
+
+
+def _get(content: Any, name: str) -> Any:
+    return content.get(name) if isinstance(content, dict) else None
+
+
+def _without_heads(state: State, network: torch.nn.Module) -> State:
+    own = network.state_dict()
+    return {key: value for key, value in state.items() if key in own or not key.startswith(_HEADS)}
+
+
+def _renamed(state: State, network: torch.nn.Module) -> State:
+    """The official layout of a checkpoint in timm's names, by the conversion timm keeps with the architecture."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None or state.keys() == network.state_dict().keys():
+        return state
+    if any(key.endswith("attn.qkv.bias") and bool(value.any()) for key, value in state.items()) and not any(
+        key.endswith(("qkv.bias", "q_bias", "q_proj.bias")) for key in network.state_dict()
+    ):
+        return state  # The conversion would drop the biases.
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            renamed: State = convert(dict(state), network)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return state  # Another architecture's: the comparison says what differs.
+    for key in ("patch_embed.proj.weight", "pos_embed"):
+        if key in state and key in renamed and not _is_part(renamed[key], state[key]):
+            renamed[key] = state[key]  # It was resized to another patch or grid.
+    return renamed
+
+
+def _is_part(part: torch.Tensor, whole: torch.Tensor) -> bool:
+    """Whether the last entries along the second axis are the same."""
+    return bool(torch_module().equal(part, whole[:, max(0, whole.shape[1] - part.shape[1]) :]))
+
+
+def _fit(network: torch.nn.Module, state: State, complaint: str) -> None:
+    own = network.state_dict()
+    # A head is not used, and old checkpoints count no batches.
+    optional = (*_HEADS, "num_batches_tracked")
+    missing = [
+        key for key in own if key not in state and not key.startswith(_HEADS) and not key.endswith(optional)
+    ]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = [
+        _first(missing, "missing"),
+        _first(unexpected, "unexpected"),
+        _first(reshaped, "of another shape"),
+    ]
+    if any(problems):
+        raise ValueError(f"{complaint}: {'; '.join(filter(None, problems))}")
+    network.load_state_dict(state, strict=False)
+
+
+def _first(keys: list[str], what: str, count: int = 3) -> str:
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return f"{len(keys)} {what} ({', '.join(keys[:count])}{more})" if keys else ""
+
+
+_CAFFE_MEAN = (123 / 255, 117 / 255, 104 / 255)
+# Torchvision's index of each layer; the pools and activations between them have no weights.
+_CAFFE_LAYERS = {"conv1": "features.0", "conv_final": "classifier.1"} | {
+    f"fire{fire}/{caffe}": f"features.{index}.{own}"
+    for fire, index in zip(range(2, 10), (3, 4, 5, 7, 8, 9, 10, 12), strict=True)
+    for caffe, own in {"conv1x1_1": "squeeze", "conv1x1_2": "expand1x1", "conv3x3_2": "expand3x3"}.items()
+}
+
+
+def _from_caffe_squeezenet(state: State) -> State:
+    """SqueezeNet's weights in torchvision's names; the first layer's channels from BGR to RGB."""
+    renamed = {}
+    for key, value in state.items():
+        layer, _, kind = key.rpartition(".")
+        renamed[f"{_CAFFE_LAYERS.get(layer, layer)}.{kind}"] = value
+    if "features.0.weight" in renamed:
+        renamed["features.0.weight"] = renamed["features.0.weight"].flip(1)
+    return renamed
+
+
+def _from_hub(hub_id: str, recipe: Recipe) -> Path:
+    """The file of weights in the hub's cache."""
+    import huggingface_hub as hub
+    from huggingface_hub import constants, errors
+
+    repository, _, revision = hub_id.partition("@")
+    files = ("model.safetensors", "pytorch_model.bin")
+    for file in files:
+        cached = hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    where = f"the cache {constants.HF_HUB_CACHE}"
+    if constants.HF_HUB_OFFLINE:
+        raise _not_had(recipe, where, "HF_HUB_OFFLINE is set")
+    url = hub.hf_hub_url(repository, files[0], revision=revision or None)
+    if reason := _unreachable(url):
+        raise _not_had(recipe, where, f"{url} cannot be reached ({reason})")
+    try:
+        for file in files:
+            with contextlib.suppress(errors.RemoteEntryNotFoundError):
+                return Path(hub.hf_hub_download(repository, file, revision=revision or None))
+    except errors.GatedRepoError as error:
+        raise PermissionError(
+            f"the weights of {recipe.name} are gated: accept their licence on {constants.ENDPOINT}/{repository}, "
+            "then run `hf auth login`; or pass weights=PATH"
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise _not_had(recipe, where, str(error).partition("\n")[0]) from error
+    raise _not_had(recipe, where, f"{repository} has neither {' nor '.join(files)}")
+
+
+def _from_url(url: str, recipe: Recipe) -> Path:
+    """The file of weights in torch's cache."""
+    hub = torch_module().hub
+    file = Path(hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if file.exists():
+        return file
+    if reason := _unreachable(url):
+        raise _not_had(recipe, f"the cache {file.parent}", f"{url} cannot be reached ({reason})")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stem = file.stem.rpartition("-")[2]
+    hub.download_url_to_file(url, str(file), stem if len(stem) == 8 else None, progress=True)
+    return file
+
+
+def _not_had(recipe: Recipe, where: str, reason: str) -> OSError:
+    return OSError(
+        f"the weights of {recipe.name} are not in {where} and {reason}: connect and try again, or pass "
+        "weights=PATH of a downloaded file. Whatever is in the cache is used without a connection; "
+        "HF_HUB_OFFLINE=1 never connects"
+    )
+
+
+def _unreachable(url: str, seconds: float = 3.0) -> str:
+    """Why a URL does not answer; empty if it does. The libraries' own retries take up to a minute."""
+    answers: list[str] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            answers.append("")
+        except urllib.error.HTTPError as error:
+            answers.append("" if error.code < 500 and error.code != 407 else str(error))
+        except (OSError, ValueError) as error:
+            answers.append(str(getattr(error, "reason", error)))
+
+    # In a thread, since looking a host's name up has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else f"no answer in {seconds:g} s"
