@@ -12,7 +12,7 @@ from builders import two_colors
 from PIL import Image
 
 import deepspec
-from deepspec.cli import main
+from deepspec import cli
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.images import palette
 from deepspec.regions import localize, segment_object, segment_regions
@@ -29,8 +29,16 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def main(arguments: list[str]) -> int:
+    """The command line with the features that need no weights."""
+    return cli.main(
+        [*arguments[:1], *(["--features", "classical"] if len(arguments) > 1 else []), *arguments[1:]]
+    )
+
+
 def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if path.parts[0] != ".records"}
 
 
 def test_eigenvectors_mirror_the_inputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,11 +50,7 @@ def test_eigenvectors_mirror_the_inputs(folder: Path, capsys: pytest.CaptureFixt
     np.testing.assert_array_equal(found.pairs.vectors, expected.pairs.vectors)
     assert found.settings == expected.settings
     printed = capsys.readouterr()
-    assert "[2/2]" in printed.out
-    assert (
-        printed.out.splitlines()[-1]
-        == f"2 of 2 images done with classical features; results in {out / 'eigenvectors'}"
-    )
+    assert printed.out == f"2 of 2 images done with classical features; results in {out / 'eigenvectors'}\n"
     assert printed.err == ""
 
 
@@ -65,19 +69,18 @@ def test_run_is_recorded(folder: Path) -> None:
         "4",
     ]
     assert main(arguments) == 0
-    run = json.loads((out / "run.json").read_text())
-    assert run["command"] == "regions"
+    run = json.loads((out / "run.json").read_text())["regions"]
     assert run["settings"] == {
         "features": "classical",
+        "max_size": 1024,
         "k": 5,
         "color_weight": "inf",
         "grid": "auto",
         "n_segments": 4,
         "background": "border",
         "seed": 3,
-        "threads": None,
-        "plots": False,
     }
+    assert run["complete"]
     assert run["versions"]["deepspec"] == deepspec.__version__
     assert run["versions"]["numpy"] == np.__version__
     assert run["inputs"] == [str(folder / "a.png"), str(folder / "sub" / "b.b.PNG")]
@@ -111,7 +114,7 @@ def test_boxes_are_coco(folder: Path, foreground: str) -> None:
 def test_masks_are_0_and_255(folder: Path) -> None:
     out = folder.parent / "out"
     assert main(["segment", str(folder / "a.png"), str(folder / "sub"), "-o", str(out), "--grid", "4"]) == 0
-    assert files_below(out) == {"masks/a.png", "masks/b.b.png", "run.json"}
+    assert files_below(out) == {"masks/a.png", "masks/b.b.png", "masks.json", "run.json"}
     with Image.open(out / "masks" / "a.png") as mask:
         assert mask.mode == "L"
         expected = segment_object(decompose(folder / "a.png", "classical", grid=4))
@@ -139,7 +142,7 @@ def test_labels_have_vocs_palette(folder: Path, n_segments: str) -> None:
 def test_plots_are_drawn_beside(folder: Path, command: str) -> None:
     out = folder.parent / "out"
     assert main([command, str(folder), "-o", str(out), "--plots"]) == 0
-    assert {"plots/a.png", "plots/sub/b.b.png"} <= files_below(out)
+    assert {f"plots/{command}/a.png", f"plots/{command}/sub/b.b.png"} <= files_below(out)
 
 
 def test_failures_are_reported_and_the_rest_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,15 +151,76 @@ def test_failures_are_reported_and_the_rest_is_done(folder: Path, capsys: pytest
     out = folder.parent / "out"
     missing = folder.parent / "missing.png"
     assert main(["segment", str(folder), str(missing), "-o", str(out)]) == 1
-    assert files_below(out) == {"masks/a.png", "masks/sub/b.b.png", "run.json"}
-    failed = json.loads((out / "run.json").read_text())["failed"]
+    assert files_below(out) == {"masks/a.png", "masks/sub/b.b.png", "masks.json", "run.json"}
+    failed = json.loads((out / "run.json").read_text())["segment"]["failed"]
     assert set(failed) == {str(folder / "broken.jpg"), str(folder / "tiny.png"), str(missing)}
     printed = capsys.readouterr()
-    assert f"deepspec: {missing}: No such file or directory\n" in printed.err
-    assert f"deepspec: {folder / 'tiny.png'}: image must be at least 8 x 8 pixels" in printed.err
-    assert "3 of 5 images failed" in printed.err.splitlines()[-1]
     assert "2 of 5 images done" in printed.out
-    assert "Traceback" not in printed.err
+    lines = printed.err.splitlines()
+    assert lines[0] == "deepspec: 3 of 5 images failed:"
+    assert set(lines[1:]) == {f"  {path}: {reason}" for path, reason in failed.items()}
+    assert f"  {missing}: No such file or directory" in lines
+    assert failed[str(folder / "tiny.png")].startswith("image must be at least 8 x 8 pixels")
+
+
+def test_many_failures_are_told_in_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(25):
+        (folder / f"broken{number}.jpg").write_bytes(b"")
+    assert main(["segment", str(folder), "-o", str(folder.parent / "out")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22
+    assert lines[-1] == "  and 5 more, all in run.json"
+
+
+def test_verbose_tells_every_image_and_the_time_of_every_stage(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"")
+    out = folder.parent / "out"
+    arguments = ["localize", str(folder), "-o", str(out), "--verbose", "--jobs", "0"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert f"{folder / 'a.png'}: box " in printed.out
+    assert f"{folder / 'broken.jpg'}: failed: " in printed.err
+    table = [line.split() for line in printed.out.splitlines()[-5:]]
+    assert [row[0] for row in table] == ["decode", "features", "eigenpairs", "answer", "write"]
+    assert sum(float(row[3].rstrip("%")) for row in table) == pytest.approx(100, abs=0.5)
+    main(arguments)
+    assert f"{folder / 'a.png'}: kept, box " in capsys.readouterr().out
+
+
+def test_the_page_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.parent / "out"
+    assert main(["segment", str(folder), "-o", str(out), "--page"]) == 0
+    assert f"page of pictures: {out / 'segment.html'}" in capsys.readouterr().out
+    page = (out / "segment.html").read_text()
+    assert "sub/b.b.PNG" in page
+
+
+def test_other_settings_are_refused_unless_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder.parent / "out"
+    assert main(["localize", str(folder), "-o", str(out)]) == 0
+    capsys.readouterr()
+    message = failure(["localize", str(folder), "-o", str(out), "--k", "3", "--grid", "patch"], capsys)
+    assert message == (
+        f"deepspec: error: {out} holds results of localize with k = 5, not 3, grid = auto, not patch: "
+        "choose another folder, or overwrite them"
+    )
+    assert main(["localize", str(folder), "-o", str(out), "--k", "3", "--overwrite"]) == 0
+
+
+def test_a_second_run_keeps_what_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.parent / "out"
+    assert main(["segment", str(folder / "a.png"), "-o", str(out)]) == 0
+    assert main(["segment", str(folder), "-o", str(out)]) == 0
+    assert "2 of 2 images done (1 of them before)" in capsys.readouterr().out
+
+
+def test_networks_take_options_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(["localize", str(folder), "-o", "out", "--facet", "key", "--layers=-1,-2"], capsys)
+    assert message == "deepspec: error: classical features have no facet, layers"
 
 
 def test_results_within_the_input_folder_are_no_inputs(
@@ -193,14 +257,16 @@ def test_inputs_that_would_write_the_same_results(folder: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--k", "1"], "--k must be at least 2 here, got 1"),
+        (["--k", "1"], "k must be at least 2 for regions, got 1"),
         (["--k", "0"], "must be a whole number of at least 1, got '0'"),
         (["--color-weight", "-1"], "must be a number of at least 0, or inf, got '-1'"),
         (["--color-weight", "nan"], "got 'nan'"),
         (["--grid", "0.5"], "must be auto or patch or a whole number of at least 1, got '0.5'"),
-        (["--features", "vit"], "invalid choice: 'vit'"),
+        (["--jobs", "-1"], "must be a whole number of at least 0, got '-1'"),
+        (["--max-size", "0"], "must be none or a whole number of at least 1, got '0'"),
+        (["--weights", "w.pth"], "classical features have no weights"),
         (["--n-segments", "257"], "must be auto or a whole number from 1 to 256, got '257'"),
-        (["--k", "2", "--n-segments", "auto"], "--k must be at least 3 here, got 2"),
+        (["--k", "2", "--n-segments", "auto"], "k must be at least 3 for regions, got 2"),
         (["--foreground", "border"], "unrecognized arguments"),
     ],
 )
@@ -251,7 +317,7 @@ def test_commands_load_neither_matplotlib_nor_scikit_learn_unasked(folder: Path)
     code = """
 import sys
 from deepspec.cli import main
-assert main(["segment", sys.argv[1], "-o", sys.argv[2]]) == 0
+assert main(["segment", sys.argv[1], "-o", sys.argv[2], "--features", "classical"]) == 0
 assert not {"matplotlib", "sklearn", "torch"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code, str(folder), str(folder.parent / "out")], check=True)

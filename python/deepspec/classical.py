@@ -52,8 +52,7 @@ def classical(image: Image8) -> Features:
         0.3 * _standardize(_smooth(np.log1p(texture)), floor=0.1),
         2.0 * _standardize(contrast, floor=1.0),
     ]
-    array = _gaussian_kernel_map(np.concatenate(measures, axis=2))
-    return Features(array, (_CELL, _CELL), {"features": "classical"})
+    return Features(_gaussian_kernel_map(np.concatenate(measures, axis=2)), (_CELL, _CELL))
 
 
 def _lab(image: Image8) -> Floats:

@@ -8,7 +8,7 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def decompose(
     ConvergenceError
         The eigenvectors did not reach `tol`.
     """
-    check_grid(grid)
+    check_settings(max_size=max_size, k=k, color_weight=color_weight, grid=grid)
     pixels = images.load(image)
     ready = not (isinstance(features, str) or callable(features))
     working = pixels if ready else images.shrink(pixels, max_size)
@@ -251,8 +251,16 @@ def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, floa
     return height, width
 
 
-def check_grid(grid: str | int) -> None:
-    """ValueError where `grid` is not one that `decompose` takes."""
+def check_settings(*, max_size: int | None, k: int, color_weight: float, grid: str | int) -> None:
+    """ValueError where `decompose` cannot take these, whatever the image holds."""
+    if max_size is not None and not (isinstance(max_size, Integral) and max_size >= 1):
+        raise ValueError(
+            f"max_size must be None or a whole number of pixels, at least 1, got {max_size!r}"
+        )
+    if not (isinstance(k, Integral) and k >= 1):
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+    if not (isinstance(color_weight, Real) and color_weight >= 0):
+        raise ValueError(f"color_weight must be a number from 0 to inf, got {color_weight!r}")
     known = grid in ("auto", "patch") if isinstance(grid, str) else isinstance(grid, Integral) and grid >= 1
     if not known:
         raise ValueError(

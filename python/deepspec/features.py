@@ -93,21 +93,37 @@ def extract_all(pictures: Sequence[Image8], features: FeatureSource) -> list[Fea
 
 
 @lru_cache(maxsize=1)
-def named(name: str) -> Callable[[Image8], Features | Floats]:
+def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     """The source of a name, kept until another is asked for: loading a network takes seconds.
+
+    Parameters
+    ----------
+    name : str
+    **options
+        What `load_backbone` takes besides, for a network.
 
     Raises
     ------
-    ImportError, OSError, ValueError
+    ImportError, OSError
         As `extract` does.
+    ValueError
+        The name is unknown, or an option is out of range or not for this source.
     """
     if name == "classical":
         from deepspec.classical import classical
 
+        if options:
+            raise ValueError(f"classical features have no {', '.join(options)}")
         return classical
     from deepspec.backbones import load_backbone
 
-    return load_backbone(name)
+    return load_backbone(name, **options)
+
+
+def settings_of(source: Callable[..., Any]) -> dict[str, Any]:
+    """How a callable makes its features: what it says of itself, or its name."""
+    name = str(getattr(source, "__qualname__", type(source).__qualname__))
+    return dict(getattr(source, "settings", {"features": name}))
 
 
 def border_cells(rows: int, columns: int) -> NDArray[np.bool_]:
@@ -124,8 +140,7 @@ def _checked(image: Image8, result: Features | Floats, source: Any) -> Features:
         rows, columns = array.shape[:2] if array.ndim == 3 else (1, 1)
         result = Features(array, (height / max(rows, 1), width / max(columns, 1)))
     if callable(source) and result.settings == {"features": "array"}:
-        name = str(getattr(source, "__qualname__", type(source).__qualname__))
-        result = replace(result, settings={"features": name})
+        result = replace(result, settings=settings_of(source))
     rows, columns = result.array.shape[:2]
     covered = rows * result.cell[0], columns * result.cell[1]
     # Half a pixel of slack for cells that are not whole pixels.

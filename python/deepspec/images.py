@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | IO[bytes] | Image.Image | NDArray[Any]"
 
@@ -17,13 +23,13 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
 
     Files and PIL images are turned as their EXIF orientation says; of several frames the first is taken;
     transparent pixels lie over white; 16-bit values are scaled to 8 bits; other colour spaces are converted
-    by Pillow without colour management.
+    without colour management. Pillow's warnings, such as those of damaged EXIF data, are not passed on.
 
     Parameters
     ----------
     source : path, binary file object, PIL image or array
-        Arrays are (H, W), (H, W, 1), (H, W, 2: gray and alpha), (H, W, 3) or (H, W, 4: RGB and alpha), and
-        uint8, uint16 or floating in [0, 1].
+        File objects are read from their beginning and stay open. Arrays are (H, W), (H, W, 1), (H, W, 2: gray and
+        alpha), (H, W, 3) or (H, W, 4: RGB and alpha), and uint8, uint16 or floating in [0, 1].
 
     Returns
     -------
@@ -33,25 +39,25 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
     Raises
     ------
     OSError
-        The file is missing, not an image, or truncated; the message names it.
+        The file is missing, not an image, damaged, or has more than twice `PIL.Image.MAX_IMAGE_PIXELS`; the message
+        names it.
     ValueError
-        The array has another shape, type or range, or the image has no pixels.
+        The array has another shape, type or range, the image has no pixels, or `source` is something else.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "image")
-    name = str(source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "image file"))
-    try:
-        with Image.open(source) as image:
-            return _from_pil(image, name)
-    except (ValueError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and name in str(error):
-            raise
-        # On broken files Pillow's decoders raise errors of many kinds.
-        raise OSError(f"{name}: cannot be read as an image: {error}") from error
+        with _without_warnings_of_pillow():
+            return _from_pil(source, getattr(source, "filename", "") or "image")
+    if isinstance(source, (str, os.PathLike)):
+        with Path(source).open("rb") as file:
+            return _from_file(file, str(source))
+    if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+        raise ValueError(
+            f"image must be a path, a binary file object, a PIL image or an array, got {type(source).__name__}"
+        )
+    name = getattr(source, "name", None)
+    return _from_file(source, name if isinstance(name, str) else "image file")
 
 
 def crop(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
@@ -127,6 +133,61 @@ def shrink(image: NDArray[Any], max_size: int | None) -> NDArray[Any]:
     return resize(image, (height, width))
 
 
+def write_mask(mask: NDArray[np.bool_], file: IO[bytes]) -> None:
+    """Write an (H, W) bool mask as a PNG of 0 and 255."""
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="png")
+
+
+def write_labels(labels: NDArray[np.integer[Any]], file: IO[bytes]) -> None:
+    """Write (H, W) integer labels as a PNG whose pixels are the labels and whose palette is PASCAL VOC's.
+
+    Raises
+    ------
+    ValueError
+        A label is not in 0 … 255.
+    """
+    if labels.min() < 0 or labels.max() > 255:
+        raise ValueError(f"labels must be from 0 to 255, got {labels.min()} to {labels.max()}")
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(palette().tobytes())
+    picture.save(file, format="png")
+
+
+def write_labels(labels: NDArray[np.integer[Any]], file: IO[bytes]) -> None:
+    """Write labels as PNG with PASCAL VOC's palette: the values of its pixels are the labels.
+
+    Parameters
+    ----------
+    labels : (H, W) integer in [0, 255]
+    file : binary file object
+
+    Raises
+    ------
+    ValueError
+        The labels have another shape, type or range.
+    """
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be (H, W) integer, got shape {labels.shape} {labels.dtype}")
+    if labels.min() < 0 or labels.max() > 255:
+        raise ValueError(f"labels must be in [0, 255], got [{labels.min()}, {labels.max()}]")
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(palette().tobytes())
+    picture.save(file, format="png")
+
+
+def write_mask(mask: NDArray[np.bool_], file: IO[bytes]) -> None:
+    """Write an (H, W) bool mask as grayscale PNG of 0 and 255.
+
+    Raises
+    ------
+    ValueError
+        The mask has another shape or type.
+    """
+    if mask.ndim != 2 or mask.size == 0 or mask.dtype != np.bool_:
+        raise ValueError(f"mask must be (H, W) bool, got shape {mask.shape} {mask.dtype}")
+    Image.fromarray(mask * np.uint8(255)).save(file, format="png")
+
+
 def palette() -> NDArray[np.uint8]:
     """PASCAL VOC's palette, (256, 3) uint8: the bits of a label, dealt to red, green and blue in turn.
 
@@ -143,30 +204,149 @@ def palette() -> NDArray[np.uint8]:
     return colors
 
 
+def _from_file(file: IO[bytes], name: str) -> NDArray[np.uint8]:
+    if not file.seekable():
+        file = io.BytesIO(file.read())
+    with _without_warnings_of_pillow():
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError as error:
+            raise OSError(f"{name}: not a readable image: {_kind(file)}") from error
+        except Exception as error:
+            raise _unreadable(name, error) from error
+        with image:
+            return _from_pil(image, name)
+
+
 def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
     if 0 in image.size:
         raise ValueError(f"{name}: image has no pixels, its size is {image.size[0]} x {image.size[1]}")
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            return _from_array(_deep_gray(image))
-        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-            image = image.convert("RGBA")
-        elif image.mode != "RGB":
-            image = image.convert("RGB")
-        return _from_array(np.asarray(image))
+        image.load()
+        orientation = _orientation(image)
+        pixels = _pixels(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # On broken files Pillow's decoders raise errors of many kinds.
+        raise _unreadable(name, error) from error
+    try:
+        array = _from_array(_deep(pixels))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    return np.ascontiguousarray(_upright(array, orientation))
 
 
-def _deep_gray(image: Image.Image) -> NDArray[Any]:
-    """Pixels of Pillow's 16-bit, 32-bit ("I": 16-bit values in older files and versions) and float modes."""
-    array = np.asarray(image)
-    if array.dtype.kind == "f":
+def _pixels(image: Image.Image) -> NDArray[Any]:
+    """(H, W, 3) or (H, W, 4) uint8, or of the deep modes (H, W) or (H, W, 2) in their own type."""
+    mode, transparent = image.mode, image.info.get("transparency")
+    if mode.startswith(("I", "F")):
+        gray = np.asarray(image)
+        if not isinstance(transparent, int):
+            return gray
+        return np.stack([gray, np.where(gray == transparent, 0, 65535).astype(gray.dtype)], axis=2)
+    if mode == "LAB":
+        return np.asarray(_from_lab(image))
+    if mode == "La":
+        image = image.convert("LA")
+    palette_mode = image.palette.mode if image.palette else ""
+    if "A" in mode or "a" in mode or transparent is not None or palette_mode == "RGBA":
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion does not know this space.
+    from PIL import ImageCms
+
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, rgb, "LAB", "RGB"))
+
+
+def _deep(array: NDArray[Any]) -> NDArray[Any]:
+    """Pillow's integer modes as uint16: "I" holds the 16-bit values of older files and versions."""
+    if array.dtype.kind == "f" or array.dtype == np.uint8:
         return array
     if array.min() < 0 or array.max() > 65535:
         raise ValueError(f"integer image must lie in [0, 65535], got [{array.min()}, {array.max()}]")
     return array.astype(np.uint16)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF counts; 1 where there is none or the data is damaged."""
+    try:
+        found = image.getexif().get(0x0112)
+    except Exception:
+        # Of as many kinds as there are ways to damage it.
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _upright(array: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+@contextmanager
+def _without_warnings_of_pillow() -> Iterator[None]:
+    """Ignore them, in any number of threads at a time.
+
+    `warnings.catch_warnings` would put the list of filters back that it found, and with it those of another thread
+    that has ended meanwhile. One entry more or less leaves every other filter alone.
+    """
+    warnings.filters.insert(0, _OF_PILLOW)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        # It is gone where another thread has put its own list in place.
+        with suppress(ValueError):
+            warnings.filters.remove(_OF_PILLOW)  # type: ignore[attr-defined]
+
+
+def _unreadable(name: str, error: Exception) -> OSError:
+    if isinstance(error, Image.DecompressionBombError):
+        # "Image size (N pixels) exceeds limit of M pixels, could be …"
+        reason = f"{str(error).split(',')[0]}, twice PIL.Image.MAX_IMAGE_PIXELS"
+    else:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    return OSError(f"{name}: cannot be read as an image: {reason}")
+
+
+_KINDS = {
+    rb"\s*%PDF": "a PDF document",
+    rb"(?i)\s*<(!doctype html|html|head|body)": "an HTML page",
+    rb"(?i)\s*<(\?xml|svg)": "an SVG drawing or other XML",
+    rb"PK\x03\x04": "a ZIP archive",
+    rb"....ftyp(hei|hev|mif|msf)": "a HEIC image, for which Pillow needs a plugin",
+    rb"....ftypavi": "an AVIF image, damaged or beyond this version of Pillow",
+    rb"....ftyp": "a video",
+    rb"\xff\xd8\xff": "a damaged JPEG image",
+    rb"\x89PNG": "a damaged PNG image",
+    rb"GIF8": "a damaged GIF image",
+    rb"RIFF....WEBP": "a damaged WebP image",
+    rb"II\*\0|MM\0\*": "a TIFF image, damaged or of a kind that Pillow does not know",
+    rb"[\t\n\r -~]+$": "text",
+}
+
+
+def _kind(file: IO[bytes]) -> str:
+    """What a file looks like that Pillow did not recognise."""
+    file.seek(0)
+    head = file.read(64)
+    if not head:
+        return "it is empty"
+    for pattern, kind in _KINDS.items():
+        if re.match(pattern, head, re.DOTALL):
+            return f"it looks like {kind}"
+    return "its format is unknown"
 
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:

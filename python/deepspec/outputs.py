@@ -1,0 +1,226 @@
+"""The folder that a run writes: results that mirror the inputs, a record of each, and one of the run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from deepspec import _core, coco, pages
+from deepspec._files import locked, remove_leftovers, write_json
+from deepspec.decomposition import Decomposition
+from deepspec.inputs import Input
+from deepspec.tasks import TASKS, Answer
+
+FOLDERS = ("eigenvectors", "masks", "labels", "plots", ".records")
+
+
+class OutputError(OSError):
+    """The results cannot be written. What is written is whole, and the same call goes on from there."""
+
+
+class Outputs:
+    """Where the results of one task go, and what is there of them already.
+
+    Parameters
+    ----------
+    folder : Path
+    task : str
+    settings : dict
+        What determines the results, as plain JSON values.
+    page, plots : bool
+        Whether an entry of the page, and a drawing, belong to the results of each image.
+    """
+
+    def __init__(self, folder: Path, task: str, settings: dict[str, Any], *, page: bool, plots: bool) -> None:
+        self.folder = folder
+        self.answers = folder / TASKS[task].files
+        self._task = task
+        self._settings = settings
+        self._page = page
+        self._plots = plots
+        # One small file for each image, written last: with it the image counts as done.
+        self._records = folder / ".records" / task
+
+    def check_settings(self) -> None:
+        """ValueError where the folder holds results of other settings."""
+        earlier = self._read_runs().get(self._task, {}).get("settings", self._settings)
+        names = {**earlier, **self._settings}
+        different = [name for name in names if earlier.get(name) != self._settings.get(name)]
+        if different:
+            changes = ", ".join(
+                f"{name} = {_text(earlier.get(name))}, not {_text(self._settings.get(name))}"
+                for name in different
+            )
+            raise ValueError(
+                f"{self.folder} holds results of {self._task} with {changes}: "
+                "choose another folder, or overwrite them"
+            )
+
+    @contextmanager
+    def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
+        """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the task."""
+        with ExitStack() as stack:
+            with _errors_of(self.folder):
+                stack.enter_context(locked(self.folder / ".records" / "lock"))
+                remove_leftovers(self.folder, FOLDERS)
+                if overwrite:
+                    self._remove_all()
+                self._write_run(inputs, {}, complete=False)
+            yield
+
+    def record(self, item: Input) -> dict[str, Any] | None:
+        """What was found in an image: `line`, `score`, `coco`. None where it is to be done (again)."""
+        record: dict[str, Any] | None = _read_json(self._record_path(item))
+        if record is None or record["source"] != fingerprint(item.path):
+            return None
+        return record if all(path.exists() for path in self._files(item).values()) else None
+
+    def files(self, item: Input) -> tuple[Path, ...]:
+        """What holds the answer of an image besides the COCO file."""
+        files = self._files(item)
+        return tuple(files[name] for name in ("answer", "plot") if name in files)
+
+    def write(self, item: Input, source: Mapping[str, int], d: Decomposition, answer: Answer) -> None:
+        """Write everything of one image; `source` is its file's `fingerprint` before it was read.
+
+        Raises
+        ------
+        OutputError
+        """
+        files = self._files(item)
+        with _errors_of(self.folder):
+            for name, path in files.items():
+                self._write_part(name, path, item, d, answer)
+            record = {
+                "source": source,
+                "line": answer.line,
+                "score": answer.score,
+                "coco": coco.record(item.name, d.image.shape[:2], answer.annotations),
+                "files": [path.relative_to(self.folder).as_posix() for path in files.values()],
+            }
+            write_json(record, self._record_path(item), indent=None)
+
+    def remove(self, item: Input) -> None:
+        """Delete what is there of an image that is about to be done."""
+        with _errors_of(self.folder):
+            for path in (self._record_path(item), *self._files(item).values()):
+                path.unlink(missing_ok=True)
+
+    def finish(self, inputs: Sequence[Input], failed: dict[str, str]) -> None:
+        """Write what is about all images: the COCO file, the page and `run.json`."""
+        with _errors_of(self.folder):
+            done = [item for item in inputs if str(item.path) not in failed]
+            dataset = TASKS[self._task].dataset
+            if dataset is not None:
+                records = (_read_json(self._record_path(item)) for item in done)
+                write_json(coco.dataset(record["coco"] for record in records), self.folder / dataset)
+            if self._page:
+                pages.write_pages(
+                    (pages.Entry.from_json(_read_json(self._files(item)["page"])) for item in done),
+                    self.folder / f"{self._task}.html",
+                    n_entries=len(done),
+                    title=f"deepspec {self._task}",
+                    facts={name: _text(value) for name, value in self._settings.items()},
+                    failures=failed,
+                )
+            self._write_run(inputs, failed, complete=True)
+
+    def _record_path(self, item: Input) -> Path:
+        return item.below(self._records, ".json")
+
+    def _files(self, item: Input) -> dict[str, Path]:
+        files = {}
+        if TASKS[self._task].write is not None:
+            files["answer"] = item.below(self.answers, TASKS[self._task].suffix)
+        if self._plots:
+            files["plot"] = item.below(self.folder / "plots" / self._task, ".png")
+        if self._page:
+            files["page"] = item.below(self.folder / ".records" / "pages" / self._task, ".json")
+        return files
+
+    def _write_part(self, name: str, path: Path, item: Input, d: Decomposition, answer: Answer) -> None:
+        drawn: dict[str, Any] = {"box": answer.box, "mask": answer.mask, "labels": answer.labels}
+        if name == "plot":
+            from deepspec.plots import Row, save_page
+
+            # Its file has the image's name, which not every font can show.
+            save_page([Row("", d, **drawn)], path)
+        elif name == "page":
+            files = self.files(item)
+            link = files[0].relative_to(self.folder).as_posix() if files else None
+            entry = pages.Entry(item.name, pages.panels(d, **drawn), answer.score, answer.line, link)
+            write_json(entry.to_json(), path, indent=None)
+        else:
+            write = TASKS[self._task].write
+            assert write is not None
+            write(path, d, answer)
+
+    def _remove_all(self) -> None:
+        for path in self._records.rglob("*.json"):
+            for name in _read_json(path)["files"]:
+                (self.folder / name).unlink(missing_ok=True)
+            path.unlink()
+
+    def _write_run(self, inputs: Sequence[Input], failed: dict[str, str], *, complete: bool) -> None:
+        run = {
+            "settings": self._settings,
+            "versions": versions(),
+            "inputs": [str(item.path) for item in inputs],
+            "complete": complete,
+            "failed": dict(sorted(failed.items())),
+        }
+        # The tasks share the folder, and each has its own entry.
+        write_json({**self._read_runs(), self._task: run}, self.folder / "run.json")
+
+    def _read_runs(self) -> dict[str, Any]:
+        return _read_json(self.folder / "run.json") or {}
+
+
+def fingerprint(path: Path) -> dict[str, int] | None:
+    """What tells whether a file is still the same, as make and rsync see it; None where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def versions() -> dict[str, str]:
+    """Of Python, this package and what it computes with, where installed."""
+    installed = {name: next(metadata.distributions(name=name), None) for name in _USED}
+    found = {name: distribution.version for name, distribution in installed.items() if distribution}
+    return {"python": platform.python_version(), "deepspec": _core.__version__, **found}
+
+
+_USED = ("numpy", "scipy", "pillow", "scikit-learn", "torch", "torchvision", "timm")
+
+
+@contextmanager
+def _errors_of(folder: Path) -> Iterator[None]:
+    """Tell what cannot be written from what cannot be read."""
+    try:
+        yield
+    except BlockingIOError as error:
+        raise OutputError(f"{folder}: another run is writing its results here") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{error.filename or folder}: cannot be written: {reason}") from error
+
+
+def _read_json(path: Path) -> Any:
+    """None where there is no such file."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: not written by deepspec: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

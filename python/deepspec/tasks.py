@@ -1,0 +1,193 @@
+"""What can be asked of many images, and the files that the answers are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec import coco, images
+from deepspec._files import replacing
+from deepspec.decomposition import Decomposition
+from deepspec.graph import check_choice
+from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a task found in one image.
+
+    Attributes
+    ----------
+    line : str
+        For the screen.
+    score : float or None
+        How clearly the image falls apart, in [0, 1]; None for k = 1.
+    annotations : tuple
+        COCO's, see `coco.record`.
+    box, mask, labels
+        What was asked for; the others are None.
+    """
+
+    line: str
+    score: float | None
+    annotations: tuple[coco.Json | None, ...] = ()
+    box: Box | None = None
+    mask: NDArray[np.bool_] | None = None
+    labels: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question, asked of every image.
+
+    Attributes
+    ----------
+    help : str
+    answer : callable
+        Of a decomposition and the task's own options.
+    options : mapping
+        Names and defaults of these options.
+    files : str
+        Where the answers are: a folder of one file for each image, or one COCO file for all.
+    suffix, write
+        Of the file for each image; None where the COCO file says everything.
+    dataset : str or None
+        The COCO file.
+    min_k : int
+    extra, module
+        The extra of the package that it needs, and the module that shows whether it is installed.
+    """
+
+    help: str
+    answer: Callable[..., Answer]
+    files: str
+    suffix: str = ""
+    write: Callable[[Path, Decomposition, Answer], None] | None = None
+    dataset: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    min_k: int = 2
+    extra: str | None = None
+    module: str | None = None
+
+
+def check_options(task: str, k: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a task, those not given at their defaults.
+
+    Raises
+    ------
+    ValueError
+        The task or an option is unknown or out of range, or k is too small.
+    """
+    check_choice("task", task, TASKS)
+    known = TASKS[task].options
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"{task} takes {', '.join(known) or 'no options'}, got {name}={value!r}")
+    chosen = {**known, **options}
+    for name, value in chosen.items():
+        _CHECKS[name](value)
+    min_k = 3 if chosen.get("n_segments") == "auto" else TASKS[task].min_k
+    if k < min_k:
+        raise ValueError(f"k must be at least {min_k} for {task}, got {k}")
+    return chosen
+
+
+def _eigenvectors(d: Decomposition) -> Answer:
+    values = ", ".join(f"{value:.4g}" for value in d.pairs.values)
+    return Answer(f"eigenvalues {values}", objectness(d) if len(d.pairs.values) > 1 else None)
+
+
+def _localize(d: Decomposition, *, foreground: str) -> Answer:
+    box = localize(d, foreground=foreground)
+    line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}, score {box.score:.2f}"
+    return Answer(line, box.score, (coco.box_annotation(box),), box=box)
+
+
+def _segment(d: Decomposition, *, foreground: str) -> Answer:
+    mask = segment_object(d, foreground=foreground)
+    score = objectness(d)
+    line = f"object {mask.mean():.0%} of the image, score {score:.2f}"
+    return Answer(line, score, (coco.mask_annotation(mask, score),), mask=mask)
+
+
+def _regions(d: Decomposition, *, n_segments: int | str, background: str, seed: int) -> Answer:
+    labels = segment_regions(d, n_segments=n_segments, background=background, seed=seed)
+    line = f"{labels.max() + 1} segments, background {np.mean(labels == 0):.0%} of the image"
+    return Answer(line, objectness(d), labels=labels)
+
+
+def _save_decomposition(path: Path, d: Decomposition, answer: Answer) -> None:
+    d.save(path)
+
+
+def _save_mask(path: Path, d: Decomposition, answer: Answer) -> None:
+    assert answer.mask is not None
+    with replacing(path) as file:
+        images.write_mask(answer.mask, file)
+
+
+def _save_labels(path: Path, d: Decomposition, answer: Answer) -> None:
+    assert answer.labels is not None
+    with replacing(path) as file:
+        images.write_labels(answer.labels, file)
+
+
+def _check_n_segments(value: Any) -> None:
+    # A PNG with a palette holds 256 labels.
+    if value != "auto" and not (isinstance(value, (int, np.integer)) and 1 <= value <= 256):
+        raise ValueError(f"n_segments must be 'auto' or a whole number from 1 to 256, got {value!r}")
+
+
+def _check_seed(value: Any) -> None:
+    if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**32):
+        raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {value!r}")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "foreground": lambda value: check_choice("foreground", value, ("smaller", "border")),
+    "n_segments": _check_n_segments,
+    "background": lambda value: check_choice("background", value, ("border", "size")),
+    "seed": _check_seed,
+}
+
+TASKS: dict[str, Task] = {
+    "eigenvectors": Task(
+        "decompositions as DIR/eigenvectors/….npz",
+        _eigenvectors,
+        "eigenvectors",
+        ".npz",
+        _save_decomposition,
+        min_k=1,
+    ),
+    "localize": Task(
+        "a box for each image in DIR/boxes.json (COCO)",
+        _localize,
+        "boxes.json",
+        dataset="boxes.json",
+        options={"foreground": "smaller"},
+    ),
+    "segment": Task(
+        "object masks, 0 and 255, as DIR/masks/….png, and all in DIR/masks.json (COCO)",
+        _segment,
+        "masks",
+        ".png",
+        _save_mask,
+        dataset="masks.json",
+        options={"foreground": "smaller"},
+    ),
+    "regions": Task(
+        "segments as DIR/labels/….png (VOC palette)",
+        _regions,
+        "labels",
+        ".png",
+        _save_labels,
+        options={"n_segments": 15, "background": "border", "seed": 0},
+        extra="cluster",
+        module="sklearn",
+    ),
+}
