@@ -51,8 +51,12 @@ def check_command_line(image: np.ndarray) -> None:
         Image.fromarray(image).save(path)
         command = [sys.executable, "-m", "deepspec.cli"]
         subprocess.run([*command, "info"], check=True)
-        subprocess.run([*command, "segment", path, "-o", output, "--features", "classical"], check=True)
-        assert list(output.rglob("*.png")), "the segment command wrote no picture"
+        subprocess.run(
+            [*command, "segment", path, "-o", output, "--features", "classical", "--page", "--jobs", "2"],
+            check=True,
+        )
+        assert (output / "masks" / "disc.png").exists(), "the segment command wrote no mask"
+        assert (output / "segment.html").exists(), "the segment command wrote no page"
 
 
 if __name__ == "__main__":

@@ -13,11 +13,8 @@ import time
 from importlib import util
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from deepspec import decompose, localize, segment_object, segment_regions
-from deepspec.images import palette
+from deepspec.images import write_labels, write_mask
 from deepspec.plots import Row, save_page
 
 PHOTOGRAPHS = {
@@ -74,10 +71,10 @@ def take_apart(path: Path, output: Path) -> Row:
     mask = segment_object(d, foreground=FOREGROUND)
     labels = segment_regions(d, n_segments=N_SEGMENTS)
     d.save(output / f"{path.stem}.npz")
-    Image.fromarray(mask.astype(np.uint8) * 255).save(output / f"{path.stem}_mask.png")
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
-    picture.save(output / f"{path.stem}_segments.png")
+    with (output / f"{path.stem}_mask.png").open("wb") as file:
+        write_mask(mask, file)
+    with (output / f"{path.stem}_segments.png").open("wb") as file:
+        write_labels(labels, file)
     return Row(path.stem, d, box, mask, labels)
 
 
