@@ -133,26 +133,6 @@ def shrink(image: NDArray[Any], max_size: int | None) -> NDArray[Any]:
     return resize(image, (height, width))
 
 
-def write_mask(mask: NDArray[np.bool_], file: IO[bytes]) -> None:
-    """Write an (H, W) bool mask as a PNG of 0 and 255."""
-    Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="png")
-
-
-def write_labels(labels: NDArray[np.integer[Any]], file: IO[bytes]) -> None:
-    """Write (H, W) integer labels as a PNG whose pixels are the labels and whose palette is PASCAL VOC's.
-
-    Raises
-    ------
-    ValueError
-        A label is not in 0 … 255.
-    """
-    if labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f"labels must be from 0 to 255, got {labels.min()} to {labels.max()}")
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
-    picture.save(file, format="png")
-
-
 def write_labels(labels: NDArray[np.integer[Any]], file: IO[bytes]) -> None:
     """Write labels as PNG with PASCAL VOC's palette: the values of its pixels are the labels.
 
@@ -205,7 +185,8 @@ def palette() -> NDArray[np.uint8]:
 
 
 def _from_file(file: IO[bytes], name: str) -> NDArray[np.uint8]:
-    if not file.seekable():
+    # Pillow goes back and forth.
+    if not (hasattr(file, "seekable") and file.seekable()):
         file = io.BytesIO(file.read())
     with _without_warnings_of_pillow():
         try:
@@ -242,7 +223,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
     mode, transparent = image.mode, image.info.get("transparency")
     if mode.startswith(("I", "F")):
         gray = np.asarray(image)
-        if not isinstance(transparent, int):
+        if mode == "F" or not isinstance(transparent, int):
             return gray
         return np.stack([gray, np.where(gray == transparent, 0, 65535).astype(gray.dtype)], axis=2)
     if mode == "LAB":
@@ -260,7 +241,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return ImageCms.applyTransform(image, ImageCms.buildTransform(lab, rgb, "LAB", "RGB"))
+    return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
 
 
 def _deep(array: NDArray[Any]) -> NDArray[Any]:
@@ -274,11 +255,10 @@ def _deep(array: NDArray[Any]) -> NDArray[Any]:
 
 def _orientation(image: Image.Image) -> int:
     """1 to 8, as EXIF counts; 1 where there is none or the data is damaged."""
-    try:
+    found = None
+    # There are as many kinds of errors as ways to damage it.
+    with suppress(Exception):
         found = image.getexif().get(0x0112)
-    except Exception:
-        # Of as many kinds as there are ways to damage it.
-        return 1
     return found if isinstance(found, int) else 1
 
 
