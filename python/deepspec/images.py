@@ -255,6 +255,9 @@ def _deep(array: NDArray[Any]) -> NDArray[Any]:
 
 def _orientation(image: Image.Image) -> int:
     """1 to 8, as EXIF counts; 1 where there is none or the data is damaged."""
+    if image.format == "TIFF":
+        # Pillow has turned it while loading; old versions tell the orientation nevertheless.
+        return 1
     found = None
     # There are as many kinds of errors as ways to damage it.
     with suppress(Exception):
