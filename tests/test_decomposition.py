@@ -139,7 +139,7 @@ def test_number_of_threads_has_no_effect() -> None:
         ({"grid": 0}, "at least 1, got 0"),
         ({"grid": 2.5}, "whole number of pixels, at least 1, got 2.5"),
         ({"grid": 9}, "at most the features' own cell of 8 x 8 pixels, got 9"),
-        ({"max_size": 0}, "max_size must be at least 1 pixel, got 0"),
+        ({"max_size": 0}, "max_size must be None or a whole number of pixels, at least 1, got 0"),
         ({"k": 100}, "100"),
         ({"color_weight": -1}, "-1"),
     ],

@@ -66,7 +66,7 @@ def test_results_come_in_order_and_say_what_was_found(folder: Path, tmp_path: Pa
     box = localize(decompose(folder / "a.png", "classical", k=2))
     first = found[0]
     assert (first.path, first.status, first.score, first.files) == (folder / "a.png", "done", box.score, ())
-    assert first.line == f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}, score {box.score:.2f}"
+    assert first.line == f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}"
     assert set(first.seconds) == set(pipeline.STAGES)
     assert results.counts == {"done": 5}
     assert results.seconds["decode"] == pytest.approx(sum(result.seconds["decode"] for result in found))

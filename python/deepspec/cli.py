@@ -88,7 +88,8 @@ def _follow(run: Run, verbose: bool) -> None:
 
 def _line(result: Result) -> str:
     state = {"done": "", "kept": "kept, ", "failed": "failed: "}[result.status]
-    return f"{_printable(result.path)}: {state}{_printable(result.line)}"
+    score = "" if result.score is None else f", score {result.score:.2f}"
+    return f"{_printable(result.path)}: {state}{_printable(result.line)}{score}"
 
 
 def _report(run: Run, options: argparse.Namespace) -> None:

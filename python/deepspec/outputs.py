@@ -126,7 +126,9 @@ class Outputs:
                     n_entries=len(done),
                     title=f"deepspec {self._task}",
                     facts={name: _text(value) for name, value in self._settings.items()},
-                    failures=failed,
+                    failures={
+                        item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
+                    },
                 )
             self._write_run(inputs, failed, complete=True)
 
@@ -192,7 +194,7 @@ def fingerprint(path: Path) -> dict[str, int] | None:
 
 def versions() -> dict[str, str]:
     """Of Python, this package and what it computes with, where installed."""
-    installed = {name: next(metadata.distributions(name=name), None) for name in _USED}
+    installed = {name: next(iter(metadata.distributions(name=name)), None) for name in _USED}
     found = {name: distribution.version for name, distribution in installed.items() if distribution}
     return {"python": platform.python_version(), "deepspec": _core.__version__, **found}
 

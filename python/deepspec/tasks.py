@@ -104,14 +104,14 @@ def _eigenvectors(d: Decomposition) -> Answer:
 
 def _localize(d: Decomposition, *, foreground: str) -> Answer:
     box = localize(d, foreground=foreground)
-    line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}, score {box.score:.2f}"
+    line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}"
     return Answer(line, box.score, (coco.box_annotation(box),), box=box)
 
 
 def _segment(d: Decomposition, *, foreground: str) -> Answer:
     mask = segment_object(d, foreground=foreground)
     score = objectness(d)
-    line = f"object {mask.mean():.0%} of the image, score {score:.2f}"
+    line = f"object {mask.mean():.0%} of the image"
     return Answer(line, score, (coco.mask_annotation(mask, score),), mask=mask)
 
 
