@@ -56,7 +56,8 @@ class ViT:
         for block in range(12):
             normed = self.norm(x, f"blocks.{block}.norm1")
             query, key, value = self.linear(normed, f"blocks.{block}.attn.qkv").chunk(3, dim=-1)
-            mixed = torch.cat([self.head(*parts) for parts in zip(*map(self.split, (query, key, value)))], dim=-1)
+            heads = zip(self.split(query), self.split(key), self.split(value), strict=True)
+            mixed = torch.cat([self.head(*parts) for parts in heads], dim=-1)
             output = self.linear(mixed, f"blocks.{block}.attn.proj")
             for facet, tokens in {"query": query, "key": key, "value": value, "output": output}.items():
                 found[f"{block}.{facet}"] = tokens[0, 1:].reshape(rows, columns, -1)
@@ -78,7 +79,9 @@ class ViT:
         return torch.cat([trained[:, :1], image.flatten(2).transpose(1, 2)], dim=1)
 
     def norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps=1e-6)
+        return F.layer_norm(
+            x, x.shape[-1:], self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps=1e-6
+        )
 
     def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import checkpoints
+from deepspec.downloads import published
 from deepspec.features import Features, Image8
 from deepspec.layers import Layer, LayerChoice, choose, run
 from deepspec.networks import Recipe, has_absolute_positions, names, recipe, torch_module, use_dino_positions
@@ -70,7 +71,7 @@ def load_backbone(
     ImportError
         torch, torchvision or timm is missing: `pip install 'deepspec[models]'`.
     OSError
-        The weights cannot be read or downloaded; without a connection this takes 3 seconds at most.
+        The weights cannot be read or downloaded; without a connection this is known in 2 seconds.
     ValueError
         An argument is none of the above, the device is not there, or the checkpoint does not fit the network.
     """
@@ -82,7 +83,7 @@ def load_backbone(
     positions = _pick_positions(pos_embed, outline, how)
     if weights is None:
         origin: Any
-        network, origin = checkpoints.published(how)
+        network, origin = published(how)
         normalization = how.normalization()
     else:
         network = how.build()
@@ -290,7 +291,7 @@ class Backbone:
 
 
 # The CPU's allocator and MPS have no error class of their own.
-_NO_MEMORY = re.compile("not enough memory|out of memory")
+_NO_MEMORY = re.compile("not enough memory|out of memory|can't allocate memory")
 _DTYPES = ("float32", "float16", "bfloat16")
 
 

@@ -1,4 +1,4 @@
-"""Weights into networks: from a file, or from the hub they are published on."""
+"""Checkpoint files: read, stripped to the encoder, renamed, and put into a network."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import io
 import os
 import pickle
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from deepspec.networks import IMAGENET_STD, Recipe, timm, torch_module, torchvision
+from deepspec.networks import Recipe, torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -58,10 +55,10 @@ def load(network: torch.nn.Module, path: str | os.PathLike[str], recipe: Recipe)
     mean, std = recipe.normalization()
     if "fire2/conv1x1_1.weight" in state and recipe.architecture == "squeezenet1_0":
         state = _from_caffe_squeezenet(state)
-        mean, std = _CAFFE_MEAN, (1 / 255,) * len(IMAGENET_STD)
-    _fit(
-        network, _renamed(_without_heads(state, network), network), f"{Path(path)} does not fit {recipe.name}"
-    )
+        mean, std = _CAFFE_MEAN, (1 / 255,) * 3
+    state = _without_heads(state, network)
+    _refuse_unplaced_biases(state, network, recipe, Path(path))
+    _fit(network, _renamed(state, network), recipe, Path(path))
     return mean, std
 
 
@@ -74,14 +71,12 @@ def read(path: str | os.PathLike[str]) -> Any:
     try:
         return reader(path)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise OSError(f"{path} cannot be read as a checkpoint: {error}") from error
-        reason = (
-            str(error).replace("\n", " ").partition("WeightsUnpickler error: ")[2].partition(" Please")[0]
-        )
+        reason = " ".join(str(error).partition("WeightsUnpickler error: ")[2].split()).partition(". ")[0]
+        if not reason or reason.startswith("Unsupported operand"):
+            raise OSError(f"{path} cannot be read as a checkpoint: it is no file of torch.save") from error
         raise OSError(
             f"{path} holds Python objects besides tensors, which are not loaded because they can run any code "
-            f"({reason}); save the state dict alone"
+            f"({reason.removesuffix('.')}); save the state dict alone"
         ) from error
     except MemoryError:
         raise
@@ -101,39 +96,6 @@ def digest(path: str | os.PathLike[str]) -> str:
     return sha256.hexdigest()[:16]
 
 
-def published(recipe: Recipe) -> tuple[torch.nn.Module, str]:
-    """The network with its published weights, downloaded with a progress bar unless they are in the cache.
-
-    Returns
-    -------
-    network, source
-        The source is the hub's id of the weights, or their URL.
-
-    Raises
-    ------
-    OSError
-        They are neither in the cache nor can they be had: no connection (after 3 seconds at most), or their
-        licence has not been accepted.
-    ValueError
-        None are published where a program could get them.
-    """
-    if recipe.library == "torchvision":
-        url = torchvision().models.get_model_weights(recipe.architecture).DEFAULT.url
-        network = recipe.build()
-        load(network, _from_url(url, recipe), recipe)
-        return network, url
-    config = timm().models.get_pretrained_cfg(recipe.architecture)
-    if recipe.checkpoint:
-        raise ValueError(
-            f"no hub has the weights of {recipe.name}: download {recipe.checkpoint} and pass weights=PATH"
-        )
-    if not (config and (config.hf_hub_id or config.url)):
-        raise ValueError(f"timm has no published weights for {recipe.name}: pass weights=PATH")
-    source = config.hf_hub_id or config.url
-    file = _from_hub(config.hf_hub_id, recipe) if config.hf_hub_id else _from_url(config.url, recipe)
-    return recipe.build(pretrained=True, pretrained_cfg_overlay={"file": str(file)}), source
-
-
 def _read_torch(path: Path) -> Any:
     torch = torch_module()
     # DINO's full checkpoints keep the training's arguments: a plain bag of values.
@@ -148,7 +110,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: numpy leaves a broken archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {key: torch_module().from_numpy(archive[key]) for key in archive.files}
 
 
@@ -192,10 +155,6 @@ def _renamed(state: State, network: torch.nn.Module) -> State:
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is None or state.keys() == network.state_dict().keys():
         return state
-    if any(key.endswith("attn.qkv.bias") and bool(value.any()) for key, value in state.items()) and not any(
-        key.endswith(("qkv.bias", "q_bias", "q_proj.bias")) for key in network.state_dict()
-    ):
-        return state  # The conversion would drop the biases.
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             renamed: State = convert(dict(state), network)
@@ -212,12 +171,14 @@ def _is_part(part: torch.Tensor, whole: torch.Tensor) -> bool:
     return bool(torch_module().equal(part, whole[:, max(0, whole.shape[1] - part.shape[1]) :]))
 
 
-def _fit(network: torch.nn.Module, state: State, complaint: str) -> None:
+def _fit(network: torch.nn.Module, state: State, recipe: Recipe, path: Path) -> None:
     own = network.state_dict()
-    # A head is not used, and old checkpoints count no batches.
-    optional = (*_HEADS, "num_batches_tracked")
+    # Torchvision's heads are there and not used; old checkpoints count no batches.
+    unused = _HEADS if recipe.library == "torchvision" else ()
     missing = [
-        key for key in own if key not in state and not key.startswith(_HEADS) and not key.endswith(optional)
+        key
+        for key in own
+        if key not in state and not key.startswith(unused) and not key.endswith("num_batches_tracked")
     ]
     unexpected = [key for key in state if key not in own]
     reshaped = [
@@ -231,8 +192,20 @@ def _fit(network: torch.nn.Module, state: State, complaint: str) -> None:
         _first(reshaped, "of another shape"),
     ]
     if any(problems):
-        raise ValueError(f"{complaint}: {'; '.join(filter(None, problems))}")
+        raise ValueError(f"{path} does not fit {recipe.name}: {'; '.join(filter(None, problems))}")
     network.load_state_dict(state, strict=False)
+
+
+def _refuse_unplaced_biases(state: State, network: torch.nn.Module, recipe: Recipe, path: Path) -> None:
+    """Timm has DINOv3 without the biases of queries and values, as they are zero, and would drop others."""
+    if any(key.endswith(("qkv.bias", "q_bias", "q_proj.bias")) for key in network.state_dict()):
+        return
+    for key, value in state.items():
+        if key.endswith("attn.qkv.bias") and any(bool(part.any()) for part in value.chunk(3)[::2]):
+            raise ValueError(
+                f"{path} does not fit {recipe.name}: {key} is not zero and has no place there "
+                "(timm's networks with _qkvb in their names have one)"
+            )
 
 
 def _first(keys: list[str], what: str, count: int = 3) -> str:
@@ -258,76 +231,3 @@ def _from_caffe_squeezenet(state: State) -> State:
     if "features.0.weight" in renamed:
         renamed["features.0.weight"] = renamed["features.0.weight"].flip(1)
     return renamed
-
-
-def _from_hub(hub_id: str, recipe: Recipe) -> Path:
-    """The file of weights in the hub's cache."""
-    import huggingface_hub as hub
-    from huggingface_hub import constants, errors
-
-    repository, _, revision = hub_id.partition("@")
-    files = ("model.safetensors", "pytorch_model.bin")
-    for file in files:
-        cached = hub.try_to_load_from_cache(repository, file, revision=revision or None)
-        if isinstance(cached, str):
-            return Path(cached)
-    where = f"the cache {constants.HF_HUB_CACHE}"
-    if constants.HF_HUB_OFFLINE:
-        raise _not_had(recipe, where, "HF_HUB_OFFLINE is set")
-    url = hub.hf_hub_url(repository, files[0], revision=revision or None)
-    if reason := _unreachable(url):
-        raise _not_had(recipe, where, f"{url} cannot be reached ({reason})")
-    try:
-        for file in files:
-            with contextlib.suppress(errors.RemoteEntryNotFoundError):
-                return Path(hub.hf_hub_download(repository, file, revision=revision or None))
-    except errors.GatedRepoError as error:
-        raise PermissionError(
-            f"the weights of {recipe.name} are gated: accept their licence on {constants.ENDPOINT}/{repository}, "
-            "then run `hf auth login`; or pass weights=PATH"
-        ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise _not_had(recipe, where, str(error).partition("\n")[0]) from error
-    raise _not_had(recipe, where, f"{repository} has neither {' nor '.join(files)}")
-
-
-def _from_url(url: str, recipe: Recipe) -> Path:
-    """The file of weights in torch's cache."""
-    hub = torch_module().hub
-    file = Path(hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-    if file.exists():
-        return file
-    if reason := _unreachable(url):
-        raise _not_had(recipe, f"the cache {file.parent}", f"{url} cannot be reached ({reason})")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    stem = file.stem.rpartition("-")[2]
-    hub.download_url_to_file(url, str(file), stem if len(stem) == 8 else None, progress=True)
-    return file
-
-
-def _not_had(recipe: Recipe, where: str, reason: str) -> OSError:
-    return OSError(
-        f"the weights of {recipe.name} are not in {where} and {reason}: connect and try again, or pass "
-        "weights=PATH of a downloaded file. Whatever is in the cache is used without a connection; "
-        "HF_HUB_OFFLINE=1 never connects"
-    )
-
-
-def _unreachable(url: str, seconds: float = 3.0) -> str:
-    """Why a URL does not answer; empty if it does. The libraries' own retries take up to a minute."""
-    answers: list[str] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
-            answers.append("")
-        except urllib.error.HTTPError as error:
-            answers.append("" if error.code < 500 and error.code != 407 else str(error))
-        except (OSError, ValueError) as error:
-            answers.append(str(getattr(error, "reason", error)))
-
-    # In a thread, since looking a host's name up has no time limit of its own.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    return answers[0] if answers else f"no answer in {seconds:g} s"
