@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "deepspec/kernels/kernels.hpp"
+
 namespace deepspec {
 namespace {
 
@@ -98,11 +100,18 @@ std::vector<double> start_vector(std::size_t size, std::uint64_t seed) {
 class ComponentSearch {
   public:
     ComponentSearch(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
-        : laplacian_(laplacian), component_(component), pool_(pool) {
+        : laplacian_(laplacian),
+          component_(component),
+          pool_(pool),
+          length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit),
+          inside_(length_, 0.0),
+          result_(length_, 0.0),
+          full_(laplacian.size(), 0.0),
+          product_(laplacian.size()) {
         std::vector<double> null(size());
         for (std::size_t i = 0; i < size(); ++i)
             null[i] = null_entry(laplacian, component.vertices[i]) / std::sqrt(component.mass);
-        known_.push_back(std::move(null));
+        add_known(null);
     }
 
     // The `count` smallest pairs beside the null vector; where not all converged, fewer, and complete() is
@@ -110,7 +119,7 @@ class ComponentSearch {
     std::vector<Candidate> smallest(std::size_t count, Solver solver, const SolverOptions& options) {
         const bool dense = needs_dense(size(), count);
         std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
-        if (!dense && complete_) add_missed(found, solver, options);
+        if (!dense && complete_ && !looked_again_) add_missed(found, solver, options);
         for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
         return found;
     }
@@ -122,13 +131,16 @@ class ComponentSearch {
     std::size_t size() const { return component_.vertices.size(); }
 
     std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options) {
-        std::vector<double> start = start_vector(size(), known_.size());
+        std::vector<double> start = start_vector(size(), known_.size() / length_);
+        start.resize(length_, 0.0);
         project(start);
+        start.resize(size());
         const SymmetricOperator op{size(), [this](const double* x, double* y) { apply(x, y); },
                                    std::move(start)};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
+        looked_again_ = pairs.looked_again;
         std::vector<Candidate> found;
         for (std::size_t j = 0; j < pairs.values.size(); ++j) {
             const double* vector = pairs.vectors.data() + j * size();
@@ -143,7 +155,7 @@ class ComponentSearch {
     // search to the full tolerance does.
     void add_missed(std::vector<Candidate>& found, Solver solver, const SolverOptions& options) {
         constexpr double coarsest = 3e-3;
-        for (const Candidate& candidate : found) known_.push_back(candidate.vector);
+        for (const Candidate& candidate : found) add_known(candidate.vector);
         for (;;) {
             double gap = coarsest;
             for (std::size_t j = 1; j < found.size(); ++j)
@@ -154,7 +166,7 @@ class ComponentSearch {
             if (glimpse.empty() || glimpse.front().value > found.back().value + look.tolerance) return;
             std::vector<Candidate> next = search(1, solver, options);
             if (next.empty() || next.front().value >= found.back().value - options.tolerance) return;
-            known_.push_back(next.front().vector);
+            add_known(next.front().vector);
             found.back() = std::move(next.front());
             std::sort(found.begin(), found.end(),
                       [](const Candidate& a, const Candidate& b) { return a.value < b.value; });
@@ -167,32 +179,40 @@ class ComponentSearch {
         return full;
     }
 
-    void project(std::vector<double>& x) const {
-        for (const std::vector<double>& known : known_) {
-            const double along = dot(known, x);
-            for (std::size_t i = 0; i < x.size(); ++i) x[i] -= along * known[i];
-        }
+    void add_known(const std::vector<double>& vector) {
+        known_.insert(known_.end(), vector.begin(), vector.end());
+        known_.resize(known_.size() + length_ - size(), 0.0);
     }
 
-    void apply(const double* x, double* y) const {
-        std::vector<double> inside(x, x + size());
-        project(inside);
-        const std::vector<double> full = to_all_vertices(inside);
-        std::vector<double> product(full.size());
-        laplacian_.apply(full.data(), product.data(), pool_);
-        std::vector<double> result(size());
+    void project(std::vector<double>& x) const {
+        const kernels::Kernels& kernel = kernels::selected();
+        const std::size_t count = known_.size() / length_;
+        std::vector<double> along(count);
+        kernel.dots(known_.data(), length_, count, x.data(), length_, along.data());
+        kernel.subtract(known_.data(), length_, count, along.data(), x.data(), length_);
+    }
+
+    void apply(const double* x, double* y) {
+        std::copy(x, x + size(), inside_.begin());
+        project(inside_);
+        for (std::size_t i = 0; i < size(); ++i) full_[component_.vertices[i]] = inside_[i];
+        laplacian_.apply(full_.data(), product_.data(), pool_);
         for (std::size_t i = 0; i < size(); ++i)
-            result[i] = 2.0 * inside[i] - product[component_.vertices[i]];
-        project(result);
-        for (std::size_t i = 0; i < size(); ++i) y[i] = result[i] - (x[i] - inside[i]);
+            result_[i] = 2.0 * inside_[i] - product_[component_.vertices[i]];
+        project(result_);
+        for (std::size_t i = 0; i < size(); ++i) y[i] = result_[i] - (x[i] - inside_[i]);
     }
 
     const Laplacian& laplacian_;
     const Component& component_;
     ThreadPool& pool_;
-    std::vector<std::vector<double>> known_;  // orthonormal
+    std::size_t length_;                   // of vectors over the component, padded with zeros
+    std::vector<double> known_;            // orthonormal, one after the other
+    std::vector<double> inside_, result_;  // over the component, of one application
+    std::vector<double> full_, product_;   // over all vertices
     std::size_t n_products_ = 0;
     bool complete_ = true;
+    bool looked_again_ = false;
 };
 
 // The published sign rule: negative entries are the majority; where neither sign is one, or one is

@@ -28,6 +28,7 @@ struct RitzPairs {
     std::vector<double> values;
     std::vector<double> vectors;
     std::size_t n_products = 0;
+    bool looked_again = false;  // and from another start, nothing larger showed that the search had missed
 };
 
 // A solver finds the `count` largest eigenpairs, 1 <= count < size, fewer where not all converged.

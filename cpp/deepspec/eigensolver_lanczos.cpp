@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deepspec/eigensolver.hpp"
+#include "deepspec/kernels/kernels.hpp"
 
 namespace deepspec {
 namespace {
@@ -19,35 +20,50 @@ class Factorization {
   public:
     Factorization(const SymmetricOperator& op, Index capacity)
         : op_(op),
-          basis_(static_cast<Index>(op.size), capacity),
+          rows_(static_cast<Index>(op.size)),
+          basis_(padded(rows_), capacity),
           projected_(MatrixXd::Zero(capacity, capacity)),
-          remainder_(VectorXd::Map(op.start.data(), static_cast<Index>(op.size))) {}
+          remainder_(VectorXd::Zero(padded(rows_))) {
+        basis_.bottomRows(basis_.rows() - rows_).setZero();
+        remainder_.head(rows_) = VectorXd::Map(op.start.data(), rows_);
+    }
 
+    Index rows() const { return rows_; }
     Index size() const { return size_; }
     bool full() const { return size_ == basis_.cols(); }
     double remainder_norm() const { return remainder_.norm(); }
-    auto basis() const { return basis_.leftCols(size_); }
+    auto basis() const { return basis_.topLeftCorner(rows_, size_); }
     auto projected() const { return projected_.topLeftCorner(size_, size_); }
 
     // Adds the remainder's direction to the basis, or where nothing remains a direction of its own.
     void extend() {
-        double norm = remainder_.norm();
-        while (!(norm > breakdown)) {
-            remainder_ = fresh_direction();
-            orthogonalize();
-            norm = remainder_.norm();
-        }
+        while (!(remainder_.norm() > breakdown)) start_afresh();
+        const double norm = remainder_.norm();
         basis_.col(size_) = remainder_ / norm;
         ++size_;
         op_.apply(basis_.col(size_ - 1).data(), remainder_.data());
-        const VectorXd coefficients = orthogonalize();
+        VectorXd coefficients = VectorXd::Zero(size_);
+        // Most of the product lies along the last two vectors. Without them, little is left to lose digits
+        // of.
+        for (Index j = size_ - 1; j >= std::max<Index>(0, size_ - 2); --j) {
+            coefficients[j] = basis_.col(j).dot(remainder_);
+            remainder_ -= coefficients[j] * basis_.col(j);
+        }
+        orthogonalize(coefficients);
         projected_.col(size_ - 1).head(size_) = coefficients;
         projected_.row(size_ - 1).head(size_) = coefficients.transpose();
     }
 
+    // Puts another direction, orthogonal to the basis, in the remainder's place. H stays whole.
+    void start_afresh() {
+        VectorXd ignored;
+        remainder_.head(rows_) = fresh_direction();
+        orthogonalize(ignored);
+    }
+
     // Keeps the Ritz vectors of `vectors` alone, with their `values`.
     void restart(const VectorXd& values, const MatrixXd& vectors) {
-        const MatrixXd kept = basis() * vectors;
+        const MatrixXd kept = basis_.leftCols(size_) * vectors;
         size_ = kept.cols();
         basis_.leftCols(size_) = kept;
         projected_.setZero();
@@ -57,34 +73,76 @@ class Factorization {
   private:
     static constexpr double breakdown = 1e-12;  // beside an operator of norm 2
 
-    // Takes the basis out of the remainder, twice for rounding; returns what was taken.
-    VectorXd orthogonalize() {
-        VectorXd taken = VectorXd::Zero(size_);
-        for (int pass = 0; pass < 2; ++pass) {
-            const VectorXd along = basis().transpose() * remainder_;
-            remainder_.noalias() -= basis() * along;
-            taken += along;
-        }
-        return taken;
+    static Index padded(Index rows) {
+        constexpr auto unit = static_cast<Index>(kernels::length_unit);
+        return (rows + unit - 1) / unit * unit;
+    }
+
+    // Takes the basis out of the remainder and adds what was taken to the coefficients; again where that was
+    // most of it, since rounding is then as large as what is left (Daniel, Gragg, Kaufman and Stewart,
+    // Math. Comp. 30, 1976).
+    void orthogonalize(VectorXd& coefficients) {
+        const kernels::Kernels& kernel = kernels::selected();
+        const auto length = static_cast<std::size_t>(basis_.rows());
+        const auto count = static_cast<std::size_t>(size_);
+        VectorXd taken(size_);
+        double before = 0.0, after = remainder_.norm();
+        do {
+            before = after;
+            kernel.dots(basis_.data(), length, count, remainder_.data(), length, taken.data());
+            kernel.subtract(basis_.data(), length, count, taken.data(), remainder_.data(), length);
+            if (coefficients.size() == size_) coefficients += taken;
+            after = remainder_.norm();
+        } while (after < 0.5 * before && after > breakdown);
     }
 
     // Any vector does that no earlier one is parallel to: the start, reversed and shifted.
     VectorXd fresh_direction() {
-        const Index n = remainder_.size();
-        VectorXd direction(n);
+        VectorXd direction(rows_);
         ++n_fresh_;
-        for (Index i = 0; i < n; ++i)
-            direction[i] = op_.start[static_cast<std::size_t>((n - 1 - i + n_fresh_) % n)];
-        direction[n_fresh_ % n] += direction.norm();
+        for (Index i = 0; i < rows_; ++i)
+            direction[i] = op_.start[static_cast<std::size_t>((rows_ - 1 - i + n_fresh_) % rows_)];
+        direction[n_fresh_ % rows_] += direction.norm();
         return direction;
     }
 
     const SymmetricOperator& op_;
+    Index rows_;  // below them, the vectors are padded with zeros
     MatrixXd basis_, projected_;
     VectorXd remainder_;
     Index size_ = 0;
     Index n_fresh_ = 0;
 };
+
+// A Krylov space holds one direction of an eigenspace, so a search misses the others of a multiple
+// eigenvalue, or of nearly equal ones. In a second one, orthogonal to all of the first and from another
+// start, they would be the largest, and show. True where nothing there comes near `smallest`, the smallest
+// eigenvalue found, although it must have by then: in m steps a direction above the interval [a, b] of all
+// others grows by the Chebyshev polynomial T_m, and a start has about 1 / sqrt(n) of it.
+bool nothing_hidden(Factorization& factorization, double smallest, std::size_t max_products,
+                    std::size_t& n_products) {
+    constexpr Index least = 4, most = 20;
+    constexpr double margin = 10.0;
+    const double growth = std::log(2.0 * margin * std::sqrt(static_cast<double>(factorization.rows())));
+    const Index first = factorization.size();
+    factorization.start_afresh();
+    while (!factorization.full() && n_products < max_products) {
+        factorization.extend();
+        ++n_products;
+        const Index size = factorization.size() - first;
+        if (size < least || size % 2 != 0) continue;
+        const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(
+            factorization.projected().bottomRightCorner(size, size));
+        const double low = ritz.eigenvalues()[0], largest = ritz.eigenvalues()[size - 1];
+        const double high =
+            largest + factorization.remainder_norm() * std::abs(ritz.eigenvectors()(size - 1, size - 1));
+        if (largest >= smallest || size >= most) return false;
+        if (high >= smallest) continue;
+        const double above = (smallest - high) / (high - low);
+        if (static_cast<double>(size) * std::acosh(1.0 + 2.0 * above) >= growth) return true;
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -111,13 +169,16 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const VectorXd residuals =
             factorization.remainder_norm() * ritz.eigenvectors().row(size - 1).cwiseAbs();
         const double residual = residuals.tail(wanted).maxCoeff();
-        if (residual <= target || size == factorization.basis().rows() || out_of_products) {
+        if (residual <= target || size == factorization.rows() || out_of_products) {
             for (Index j = size - 1; j >= size - wanted; --j) {
-                if (residuals[j] > target && size < factorization.basis().rows()) continue;
+                if (residuals[j] > target && size < factorization.rows()) continue;
                 const VectorXd vector = factorization.basis() * ritz.eigenvectors().col(j);
                 result.values.push_back(ritz.eigenvalues()[j]);
                 result.vectors.insert(result.vectors.end(), vector.begin(), vector.end());
             }
+            if (residual <= target && size < factorization.rows())
+                result.looked_again = nothing_hidden(factorization, result.values.back(),
+                                                     options.max_products, result.n_products);
             return result;
         }
         // Residuals fall geometrically: the next look is where they should have arrived, and not far away.
@@ -127,7 +188,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const double steps = rate > 0.0 ? std::ceil(std::log(residual / target) / rate) : 4.0;
         last_check = size;
         last_residual = residual;
-        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 4.0));
+        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0));
         if (factorization.full()) {
             const Index kept = wanted + (capacity - wanted) / 3;
             factorization.restart(ritz.eigenvalues().tail(kept), ritz.eigenvectors().rightCols(kept));

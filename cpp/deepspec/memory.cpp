@@ -126,6 +126,7 @@ Buffer<Number>::~Buffer() {
     ::operator delete(data_, alignment);
 }
 
+template class Buffer<double>;
 template class Buffer<float>;
 template class Buffer<std::uint16_t>;
 

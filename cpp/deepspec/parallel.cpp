@@ -40,6 +40,8 @@ int default_threads() {
 struct ThreadPool::State {
     using Clock = std::chrono::steady_clock;
     static constexpr auto poll_interval = std::chrono::milliseconds(20);
+    // Waking a sleeping thread takes longer than a small task: who waits stays awake this long, and yields.
+    static constexpr auto patience = std::chrono::microseconds(100);
 
     std::vector<std::thread> workers;
     std::function<void()> poll;
@@ -48,9 +50,9 @@ struct ThreadPool::State {
     std::mutex mutex;
     std::condition_variable work_ready;
     std::condition_variable work_done;
-    unsigned long generation = 0;
-    std::size_t busy = 0;
-    bool stopping = false;
+    std::atomic<unsigned long> generation{0};
+    std::atomic<std::size_t> busy{0};
+    std::atomic<bool> stopping{false};
 
     const std::function<void(std::size_t)>* task = nullptr;
     std::size_t n_tasks = 0;
@@ -84,16 +86,26 @@ struct ThreadPool::State {
         }
     }
 
+    // Returns with the mutex held and the condition true.
+    template <class Condition>
+    std::unique_lock<std::mutex> wait(std::condition_variable& change, Condition condition) {
+        const auto until = Clock::now() + patience;
+        while (!condition() && Clock::now() < until) std::this_thread::yield();
+        std::unique_lock lock(mutex);
+        change.wait(lock, condition);
+        return lock;
+    }
+
     void work() {
         unsigned long seen = 0;
-        std::unique_lock lock(mutex);
         for (;;) {
-            work_ready.wait(lock, [&] { return stopping || generation != seen; });
-            if (stopping) return;
-            seen = generation;
-            lock.unlock();
+            {
+                const auto lock = wait(work_ready, [&] { return stopping || generation != seen; });
+                if (stopping) return;
+                seen = generation;
+            }
             take_tasks(false);
-            lock.lock();
+            const std::lock_guard lock(mutex);
             if (--busy == 0) work_done.notify_one();
         }
     }
@@ -143,8 +155,7 @@ void ThreadPool::run(std::size_t n_tasks, const std::function<void(std::size_t)>
     }
     if (!alone) state.work_ready.notify_all();
     state.take_tasks(true);
-    std::unique_lock lock(state.mutex);
-    state.work_done.wait(lock, [&] { return state.busy == 0; });
+    const auto lock = state.wait(state.work_done, [&] { return state.busy == 0; });
     if (state.error) std::rethrow_exception(state.error);
 }
 

@@ -79,11 +79,17 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
     // The tiles fall into groups that depend on n alone; each group sums into a vector of its own and the
     // groups are added in order, so that the threads leave no trace in the result.
     const std::size_t n_groups = std::clamp<std::size_t>(n_tiles() / 64, 1, 64);
-    std::vector<double> sums(n_groups * padded, 0.0);
+    const auto first_tile = [&](std::size_t group) { return group * n_tiles() / n_groups; };
+    // A group's vector begins with its first row of tiles: what is above belongs to the groups before.
+    Buffer<double> sums(n_groups * padded);
+    std::vector<std::size_t> first_rows;
+    for (std::size_t group = 0; group < n_groups; ++group)
+        first_rows.push_back(position(first_tile(group)).row * tile_size);
     pool.run(n_groups, [&](std::size_t group) {
         double* sum = sums.data() + group * padded;
-        const std::size_t begin = group * n_tiles() / n_groups;
-        const std::size_t end = (group + 1) * n_tiles() / n_groups;
+        std::fill(sum + first_rows[group], sum + padded, 0.0);
+        const std::size_t begin = first_tile(group);
+        const std::size_t end = first_tile(group + 1);
         auto [row, column] = position(begin);
         for (std::size_t index = begin; index < end; ++index) {
             alignas(64) std::array<float, tile_size> y_rows{}, y_columns{};
@@ -104,10 +110,10 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
         }
     });
     pool.for_blocks(n_, 4096, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            double sum = 0.0;
-            for (std::size_t group = 0; group < n_groups; ++group) sum += sums[group * padded + i];
-            y[i] = sum;
+        std::copy(sums.data() + begin, sums.data() + end, y + begin);
+        for (std::size_t group = 1; group < n_groups; ++group) {
+            const double* sum = sums.data() + group * padded;
+            for (std::size_t i = std::max(begin, first_rows[group]); i < end; ++i) y[i] += sum[i];
         }
     });
 }

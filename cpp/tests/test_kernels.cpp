@@ -117,6 +117,28 @@ void check_leaf_distances(const Kernels& kernels, std::size_t dimensions) {
     }
 }
 
+// dots and subtract, beside sums one after the other.
+void check_long_vectors(const Kernels& kernels, std::size_t count, std::size_t length) {
+    const std::size_t stride = length + deepspec::kernels::length_unit;
+    std::mt19937 random(10);
+    std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+    std::vector<double> vectors(count * stride), x(length), factors(count), products(count, NAN);
+    for (std::vector<double>* numbers : {&vectors, &x, &factors})
+        for (double& number : *numbers) number = uniform(random);
+    kernels.dots(vectors.data(), stride, count, x.data(), length, products.data());
+    std::vector<double> expected = x;
+    for (std::size_t j = 0; j < count; ++j) {
+        double product = 0.0;
+        for (std::size_t i = 0; i < length; ++i) {
+            product += vectors[j * stride + i] * x[i];
+            expected[i] -= factors[j] * vectors[j * stride + i];
+        }
+        CHECK_NEAR(products[j], product, 1e-15 * static_cast<double>(length));
+    }
+    kernels.subtract(vectors.data(), stride, count, factors.data(), x.data(), length);
+    for (std::size_t i = 0; i < length; ++i) CHECK_NEAR(x[i], expected[i], 1e-14);
+}
+
 }  // namespace
 
 // Tests the set that $DEEPSPEC_ISA forces, or the one this processor gets by itself.
@@ -136,6 +158,8 @@ int main() {
     const Kernels& kernels = deepspec::kernels::selected();
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
+    for (const std::size_t length : {8u, 16u, 24u, 1024u, 1032u, 3000u})
+        for (const std::size_t count : {0u, 1u, 3u, 4u, 9u}) check_long_vectors(kernels, count, length);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f}) check_gram(kernels, channels, scale);
     check_product(kernels);

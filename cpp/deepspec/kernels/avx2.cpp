@@ -26,10 +26,12 @@ struct Avx2 {
             _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), entries);
     }
-    static float sum(type a) {
-        __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-        s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-        return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+    // out[r] += the sum of rows[r]
+    static void add_sums(const type (&rows)[4], float* out) {
+        const type halves =
+            _mm256_hadd_ps(_mm256_hadd_ps(rows[0], rows[1]), _mm256_hadd_ps(rows[2], rows[3]));
+        const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+        _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
     }
 };
 
@@ -43,6 +45,11 @@ struct Avx2Double {
     static type subtract(type a, type b) { return _mm256_sub_pd(a, b); }
     static type add(type a, type b) { return _mm256_add_pd(a, b); }
     static type mul(type a, type b) { return _mm256_mul_pd(a, b); }
+    static type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
+    static double sum(type a) {
+        const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+        return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+    }
     static unsigned at_most(type a, type b) {
         return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
     }
@@ -57,4 +64,6 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          tile_to_fixed<Avx2>,
                                                          tile_product<Avx2, 4, float>,
                                                          tile_product<Avx2, 4, std::uint16_t>,
-                                                         leaf_distances<Avx2Double>};
+                                                         leaf_distances<Avx2Double>,
+                                                         dots<Avx2Double>,
+                                                         subtract<Avx2Double>};

@@ -23,7 +23,16 @@ struct Avx512 {
     static void store_fixed(std::uint16_t* p, type a) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a)));
     }
-    static float sum(type a) { return _mm512_reduce_add_ps(a); }
+    // out[r] += the sum of rows[r]
+    static void add_sums(const type (&rows)[4], float* out) {
+        const type a = add(_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1]));
+        const type b = add(_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3]));
+        // Every quarter now holds a sum of each row.
+        const type c = add(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+        const __m256 d = _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps(c, 1));
+        const __m128 e = _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1));
+        _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), e));
+    }
 };
 
 struct Avx512Double {
@@ -36,6 +45,8 @@ struct Avx512Double {
     static type subtract(type a, type b) { return _mm512_sub_pd(a, b); }
     static type add(type a, type b) { return _mm512_add_pd(a, b); }
     static type mul(type a, type b) { return _mm512_mul_pd(a, b); }
+    static type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
+    static double sum(type a) { return _mm512_reduce_add_pd(a); }
     static unsigned at_most(type a, type b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 };
 
@@ -48,4 +59,6 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            tile_to_fixed<Avx512>,
                                                            tile_product<Avx512, 6, float>,
                                                            tile_product<Avx512, 6, std::uint16_t>,
-                                                           leaf_distances<Avx512Double>};
+                                                           leaf_distances<Avx512Double>,
+                                                           dots<Avx512Double>,
+                                                           subtract<Avx512Double>};

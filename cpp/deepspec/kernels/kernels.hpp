@@ -13,6 +13,7 @@ inline constexpr std::size_t tile_entries = tile_size * tile_size;
 
 inline constexpr float fixed_one = 65535.0f;
 inline constexpr std::size_t leaf_size = 16;
+inline constexpr std::size_t length_unit = 8;  // what the lengths of long vectors are a multiple of
 
 struct Kernels {
     const char* instruction_set;
@@ -35,6 +36,14 @@ struct Kernels {
     // says that the i-th is at most `limit`. Summed dimension after dimension, without fused multiply-add.
     unsigned (*leaf_distances)(const double* leaf, const double* query, std::size_t dimensions, double limit,
                                double* distances);
+
+    // products[j] = the dot product of vector j with x; the vectors are `stride` numbers apart.
+    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+                 std::size_t length, double* products);
+
+    // x -= sum_j factors[j] vector j.
+    void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
+                     double* x, std::size_t length);
 };
 
 extern const Kernels portable;

@@ -1,7 +1,7 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
-// namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul; of floats
-// multiply_add, relu, least, sum, and load and store_fixed for 16-bit integers; of doubles subtract and
-// at_most.
+// namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
+// of floats relu, least, add_sums, and load and store_fixed for 16-bit integers; of doubles subtract,
+// at_most, sum.
 
 // max(0, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
 template <class V, int ROWS, int COLUMNS>
@@ -57,31 +57,33 @@ inline void tile_to_fixed(const float* tile, std::uint16_t* fixed) {
     }
 }
 
-// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows.
+// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows. Four
+// rows go together, since adding up the lanes of four vectors costs little more than of one.
 template <class V, int CHUNK, class Entry>
 inline void tile_product(const Entry* tile, const float* x_rows, const float* x_columns, float* y_rows,
                          float* y_columns) {
     using deepspec::kernels::tile_size;
-    static_assert(tile_size % (CHUNK * V::width) == 0);
+    static_assert(tile_size % (CHUNK * V::width) == 0 && tile_size % 4 == 0);
     for (std::size_t j = 0; j < tile_size; j += CHUNK * V::width) {
         typename V::type x[CHUNK], y[CHUNK];
         for (int v = 0; v < CHUNK; ++v) {
             x[v] = V::load(x_columns + j + v * V::width);
             y[v] = V::load(y_columns + j + v * V::width);
         }
-        for (std::size_t i = 0; i < tile_size; ++i) {
-            const Entry* row = tile + i * tile_size + j;
-            const typename V::type xi = V::broadcast(x_rows[i]);
-            typename V::type even = V::zero(), odd = V::zero();
-            for (int v = 0; v < CHUNK; ++v) {
-                const typename V::type w = V::load(row + v * V::width);
-                y[v] = V::multiply_add(w, xi, y[v]);
-                if (v % 2 == 0)
-                    even = V::multiply_add(w, x[v], even);
-                else
-                    odd = V::multiply_add(w, x[v], odd);
+        for (std::size_t i = 0; i < tile_size; i += 4) {
+            const Entry* rows = tile + i * tile_size + j;
+            typename V::type xi[4], sums[4];
+            for (int r = 0; r < 4; ++r) {
+                xi[r] = V::broadcast(x_rows[i + r]);
+                sums[r] = V::zero();
             }
-            y_rows[i] += V::sum(V::add(even, odd));
+            for (int v = 0; v < CHUNK; ++v)
+                for (int r = 0; r < 4; ++r) {
+                    const typename V::type w = V::load(rows + r * tile_size + v * V::width);
+                    y[v] = V::multiply_add(w, xi[r], y[v]);
+                    sums[r] = V::multiply_add(w, x[v], sums[r]);
+                }
+            V::add_sums(sums, y_rows + i);
         }
         for (int v = 0; v < CHUNK; ++v) V::store(y_columns + j + v * V::width, y[v]);
     }
@@ -107,4 +109,67 @@ inline unsigned leaf_distances(const double* leaf, const double* query, std::siz
         near |= V::at_most(sums[v], V::broadcast(limit)) << (v * V::width);
     }
     return near;
+}
+
+// Long vectors are read in pieces that stay in the first-level cache while every vector meets x.
+constexpr std::size_t piece = 1024;
+
+template <class V, int COUNT>
+inline void dots_of(const double* vectors, std::size_t stride, const double* x, std::size_t length,
+                    double* products) {
+    typename V::type even[COUNT], odd[COUNT];
+    for (int j = 0; j < COUNT; ++j) even[j] = odd[j] = V::zero();
+    for (std::size_t i = 0; i + 2 * V::width <= length; i += 2 * V::width) {
+        const typename V::type x_even = V::load(x + i), x_odd = V::load(x + i + V::width);
+        for (int j = 0; j < COUNT; ++j) {
+            even[j] = V::multiply_add(V::load(vectors + j * stride + i), x_even, even[j]);
+            odd[j] = V::multiply_add(V::load(vectors + j * stride + i + V::width), x_odd, odd[j]);
+        }
+    }
+    if (length % (2 * V::width) != 0)
+        for (int j = 0; j < COUNT; ++j) {
+            const std::size_t last = length - V::width;
+            even[j] = V::multiply_add(V::load(vectors + j * stride + last), V::load(x + last), even[j]);
+        }
+    for (int j = 0; j < COUNT; ++j) products[j] += V::sum(V::add(even[j], odd[j]));
+}
+
+template <class V>
+inline void dots(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+                 std::size_t length, double* products) {
+    for (std::size_t j = 0; j < count; ++j) products[j] = 0.0;
+    for (std::size_t begin = 0; begin < length; begin += piece) {
+        const std::size_t part = length - begin < piece ? length - begin : piece;
+        std::size_t j = 0;
+        for (; j + 4 <= count; j += 4)
+            dots_of<V, 4>(vectors + j * stride + begin, stride, x + begin, part, products + j);
+        for (; j < count; ++j)
+            dots_of<V, 1>(vectors + j * stride + begin, stride, x + begin, part, products + j);
+    }
+}
+
+template <class V, int COUNT>
+inline void subtract_of(const double* vectors, std::size_t stride, const double* factors, double* x,
+                        std::size_t length) {
+    typename V::type negated[COUNT];
+    for (int j = 0; j < COUNT; ++j) negated[j] = V::broadcast(-factors[j]);
+    for (std::size_t i = 0; i < length; i += V::width) {
+        typename V::type sum = V::load(x + i);
+        for (int j = 0; j < COUNT; ++j)
+            sum = V::multiply_add(V::load(vectors + j * stride + i), negated[j], sum);
+        V::store(x + i, sum);
+    }
+}
+
+template <class V>
+inline void subtract(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
+                     double* x, std::size_t length) {
+    for (std::size_t begin = 0; begin < length; begin += piece) {
+        const std::size_t part = length - begin < piece ? length - begin : piece;
+        std::size_t j = 0;
+        for (; j + 4 <= count; j += 4)
+            subtract_of<V, 4>(vectors + j * stride + begin, stride, factors + j, x + begin, part);
+        for (; j < count; ++j)
+            subtract_of<V, 1>(vectors + j * stride + begin, stride, factors + j, x + begin, part);
+    }
 }

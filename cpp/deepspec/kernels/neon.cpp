@@ -18,7 +18,11 @@ struct Neon {
     static type least(type a, type b) { return vminq_f32(a, b); }
     static type load(const std::uint16_t* p) { return vcvtq_f32_u32(vmovl_u16(vld1_u16(p))); }
     static void store_fixed(std::uint16_t* p, type a) { vst1_u16(p, vmovn_u32(vcvtq_u32_f32(a))); }
-    static float sum(type a) { return vaddvq_f32(a); }
+    // out[r] += the sum of rows[r]
+    static void add_sums(const type (&rows)[4], float* out) {
+        const type sums = vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
+        vst1q_f32(out, vaddq_f32(vld1q_f32(out), sums));
+    }
 };
 
 struct NeonDouble {
@@ -31,6 +35,8 @@ struct NeonDouble {
     static type subtract(type a, type b) { return vsubq_f64(a, b); }
     static type add(type a, type b) { return vaddq_f64(a, b); }
     static type mul(type a, type b) { return vmulq_f64(a, b); }
+    static type multiply_add(type a, type b, type c) { return vfmaq_f64(c, a, b); }
+    static double sum(type a) { return vaddvq_f64(a); }
     static unsigned at_most(type a, type b) {
         const uint64x2_t lanes = vcleq_f64(a, b);
         return static_cast<unsigned>((vgetq_lane_u64(lanes, 0) & 1) | (vgetq_lane_u64(lanes, 1) & 2));
@@ -46,4 +52,6 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          tile_to_fixed<Neon>,
                                                          tile_product<Neon, 8, float>,
                                                          tile_product<Neon, 8, std::uint16_t>,
-                                                         leaf_distances<NeonDouble>};
+                                                         leaf_distances<NeonDouble>,
+                                                         dots<NeonDouble>,
+                                                         subtract<NeonDouble>};

@@ -39,7 +39,11 @@ struct Portable {
     static void store_fixed(std::uint16_t* p, const type& a) {
         for (int i = 0; i < width; ++i) p[i] = static_cast<std::uint16_t>(a.lane[i]);
     }
-    static float sum(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
+    // out[r] += the sum of rows[r]
+    static void add_sums(const type (&rows)[4], float* out) {
+        for (int r = 0; r < 4; ++r)
+            out[r] += (rows[r].lane[0] + rows[r].lane[1]) + (rows[r].lane[2] + rows[r].lane[3]);
+    }
 };
 
 struct PortableDouble {
@@ -52,6 +56,8 @@ struct PortableDouble {
     static type subtract(type a, type b) { return a - b; }
     static type add(type a, type b) { return a + b; }
     static type mul(type a, type b) { return a * b; }
+    static type multiply_add(type a, type b, type c) { return a * b + c; }
+    static double sum(type a) { return a; }
     static unsigned at_most(type a, type b) { return a <= b ? 1u : 0u; }
 };
 
@@ -64,4 +70,6 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              tile_to_fixed<Portable>,
                                                              tile_product<Portable, 3, float>,
                                                              tile_product<Portable, 3, std::uint16_t>,
-                                                             leaf_distances<PortableDouble>};
+                                                             leaf_distances<PortableDouble>,
+                                                             dots<PortableDouble>,
+                                                             subtract<PortableDouble>};
