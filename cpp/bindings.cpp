@@ -126,21 +126,22 @@ ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options
                       features);
 }
 
-double gram_bytes(const Features& features, const ds::GramOptions& options) {
-    const std::size_t n = options.height * options.width;
-    const std::size_t channels =
-        std::visit([](const auto& array) { return static_cast<std::size_t>(array.shape(2)); }, features);
-    return ds::TiledMatrix::bytes(n, options.entries) +
-           static_cast<double>((n + 96) * channels * sizeof(float));
+double gram_bytes(const Features& features, const ds::GramOptions& options, int threads) {
+    return std::visit(
+        [&](const auto& array) {
+            const auto side = [&](int axis) { return static_cast<std::size_t>(array.shape(axis)); };
+            return ds::feature_gram_bytes({side(0), side(1)}, side(2), options, threads);
+        },
+        features);
 }
 
 Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::size_t> grid, bool normalize,
                           int threads) {
     const ds::GramOptions options{grid.first, grid.second, normalize};
     const std::size_t n = options.height * options.width;
-    ds::require_memory(
-        gram_bytes(features, options) + static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
-        "the dense affinity of " + std::to_string(n) + " cells");
+    ds::require_memory(gram_bytes(features, options, threads) +
+                           static_cast<double>(n) * static_cast<double>(n) * sizeof(float),
+                       "the dense affinity of " + std::to_string(n) + " cells");
     Array<float> result({n, n});
     float* out = result.mutable_data();
     {
@@ -202,7 +203,7 @@ py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std
     InterruptiblePool pool(threads);
     const auto make_gram = [&](ds::Entries entries) {
         const ds::GramOptions options{grid.first, grid.second, normalize, entries};
-        ds::require_memory(gram_bytes(features, options) + ds::eigenpairs_bytes(n, k),
+        ds::require_memory(gram_bytes(features, options, threads) + ds::eigenpairs_bytes(n, k),
                            "the eigenproblem of " + std::to_string(n) + " cells");
         const py::gil_scoped_release release;
         return gram_of(features, options, pool);

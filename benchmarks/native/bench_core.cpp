@@ -26,12 +26,7 @@ namespace {
 constexpr std::array<ColorSearch, 2> searches{{{20, 2.0}, {10, 0.1}}};
 constexpr double color_weight = 10.0;
 
-struct Grid {
-    std::size_t height, width;
-
-    std::size_t size() const { return height * width; }
-    std::string name() const { return " n=" + std::to_string(size()); }
-};
+std::string name_of(Grid grid) { return " n=" + std::to_string(grid.size()); }
 
 // In place of a photograph: smooth shading, three discs and sensor noise, in steps of 1/255.
 std::vector<double> synthetic_image(Grid grid) {
@@ -92,7 +87,7 @@ void time_machine(const bench::Table& table, ThreadPool& pool) {
                 float* rows = operands.data() + thread * stride;
                 float* columns = rows + channels * kernels::tile_size;
                 for (std::size_t round = 0; round < rounds; ++round)
-                    kernels::selected().gram(rows, columns, channels, 1.0f,
+                    kernels::selected().gram(rows, columns, channels, 1.0f, 0.0f,
                                              columns + channels * kernels::tile_size);
             });
         },
@@ -120,13 +115,13 @@ void time_color_graphs(const bench::Table& table, ThreadPool& pool, Grid grid) {
     const std::vector<double> pixels = synthetic_image(grid);
     const ImageView image{pixels.data(), grid.height, grid.width};
     const auto per_pixel = bench::rate(1e-3 * static_cast<double>(grid.size()), "kpixel/s");
-    table.time("color knn" + grid.name(), [&] { knn_color_graph(image, searches, pool); }, per_pixel);
-    table.time("color knn_hsv" + grid.name(), [&] { knn_hsv_color_graph(image, 20, pool); }, per_pixel);
-    table.time("color random_walk" + grid.name(), [&] { random_walk_color_graph(image, pool); }, per_pixel);
+    table.time("color knn" + name_of(grid), [&] { knn_color_graph(image, searches, pool); }, per_pixel);
+    table.time("color knn_hsv" + name_of(grid), [&] { knn_hsv_color_graph(image, 20, pool); }, per_pixel);
+    table.time("color random_walk" + name_of(grid), [&] { random_walk_color_graph(image, pool); }, per_pixel);
 }
 
 void time_feature_gram(const bench::Table& table, ThreadPool& pool, Grid grid, std::size_t channels) {
-    const std::string name = "feature gram" + grid.name() + " C=" + std::to_string(channels);
+    const std::string name = "feature gram" + name_of(grid) + " C=" + std::to_string(channels);
     if (!table.wants(name)) return;
     const std::vector<float> features = synthetic_features(grid, channels, synthetic_image(grid));
     const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
@@ -134,6 +129,11 @@ void time_feature_gram(const bench::Table& table, ThreadPool& pool, Grid grid, s
     table.time(
         name, [&] { feature_gram(view, {grid.height, grid.width}, pool); },
         bench::rate(1e-9 * n * (n + 1.0) * static_cast<double>(channels), "GF/s"));
+    const Grid finer{2 * grid.height, 2 * grid.width};
+    const Entries entries = prefers_fixed16(finer.size()) ? Entries::fixed16 : Entries::float32;
+    table.time(
+        name + " upsampled 2x", [&] { feature_gram(view, {finer.height, finer.width, true, entries}, pool); },
+        bench::rate(16e-9 * n * n, "Gentries/s"));
 }
 
 // From the products with the two parts of the affinity to the whole way from features and image to
@@ -155,14 +155,14 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
 
     std::vector<double> x(grid.size(), 1.0), y(grid.size());
     table.time(
-        "tiled product" + grid.name(), [&] { dense.multiply(x.data(), y.data(), pool); },
+        "tiled product" + name_of(grid), [&] { dense.multiply(x.data(), y.data(), pool); },
         bench::rate(1e-9 * TiledMatrix::bytes(grid.size(), options.entries), "GB/s"));
     constexpr std::size_t entry_bytes = sizeof sparse.columns[0] + sizeof sparse.values[0];
     table.time(
-        "sparse product" + grid.name(), [&] { color.multiply(x.data(), y.data(), pool); },
+        "sparse product" + name_of(grid), [&] { color.multiply(x.data(), y.data(), pool); },
         bench::rate(1e-9 * static_cast<double>(sparse.values.size() * entry_bytes), "GB/s"));
     table.time(
-        "laplacian" + grid.name(), [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
+        "laplacian" + name_of(grid), [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
         [](double) { return ""; });
 
     Eigenpairs pairs;
@@ -171,10 +171,10 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     };
     for (const std::string solver : {"native", "spectra"})
         table.time(
-            "eigensolve k=5 " + solver + grid.name(),
+            "eigensolve k=5 " + solver + name_of(grid),
             [&] { pairs = smallest_eigenpairs(laplacian, k, find_solver(solver), {}, pool); }, products);
     table.time(
-        "features to eigenpairs" + grid.name(),
+        "features to eigenpairs" + name_of(grid),
         [&] {
             const TiledMatrix gram = feature_gram(view, options, pool);
             const SparseMatrix graph = knn_color_graph(image, searches, pool);

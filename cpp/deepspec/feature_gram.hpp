@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "deepspec/interpolation.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
@@ -27,5 +28,8 @@ struct GramOptions {
 // are all zero. Throws std::invalid_argument on NaN or infinity, naming where.
 template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool);
+
+// Bytes it takes at most, the result included.
+double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads);
 
 }  // namespace deepspec

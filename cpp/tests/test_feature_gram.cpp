@@ -14,10 +14,6 @@ namespace {
 
 using Dense = std::vector<std::vector<double>>;
 
-struct Grid {
-    std::size_t height, width;
-};
-
 template <class Scalar>
 TiledMatrix gram(const std::vector<Scalar>& features, Grid own, Grid wanted, bool normalize = true) {
     ThreadPool pool(2);
@@ -100,8 +96,13 @@ void equals_its_definition() {
                 const auto features = random_features(own.height * own.width * channels);
                 check_equal(gram(features, own, normalize), twin(features, own, own, normalize), 1e-5);
             }
-    for (const auto& [own, wanted] :
-         {std::pair<Grid, Grid>{{4, 5}, {8, 10}}, {{3, 4}, {10, 11}}, {{1, 7}, {5, 7}}, {{1, 1}, {2, 3}}})
+    for (const auto& [own, wanted] : {std::pair<Grid, Grid>{{4, 5}, {8, 10}},
+                                      {{3, 4}, {10, 11}},
+                                      {{1, 7}, {5, 7}},
+                                      {{1, 1}, {2, 3}},
+                                      {{9, 11}, {18, 22}},
+                                      {{5, 6}, {6, 7}},
+                                      {{6, 7}, {5, 4}}})
         for (const bool normalize : {true, false}) {
             const auto features = random_features(own.height * own.width * 20);
             check_equal(gram(features, own, wanted, normalize), twin(features, own, wanted, normalize), 1e-5);

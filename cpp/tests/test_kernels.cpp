@@ -25,11 +25,11 @@ std::vector<float> random_floats(std::size_t size, unsigned seed) {
     return values;
 }
 
-void check_gram(const Kernels& kernels, std::size_t channels, float scale) {
+void check_gram(const Kernels& kernels, std::size_t channels, float scale, float least) {
     const std::vector<float> rows = random_floats(channels * tile_size, 1);
     const std::vector<float> columns = random_floats(channels * tile_size, 2);
     std::vector<float> tile(tile_entries, NAN);  // what lies there is overwritten, not added to
-    kernels.gram(rows.data(), columns.data(), channels, scale, tile.data());
+    kernels.gram(rows.data(), columns.data(), channels, scale, least, tile.data());
     for (std::size_t i = 0; i < tile_size; ++i)
         for (std::size_t j = 0; j < tile_size; ++j) {
             double sum = 0.0, magnitude = 0.0;
@@ -42,7 +42,23 @@ void check_gram(const Kernels& kernels, std::size_t channels, float scale) {
             const double rounding =
                 6e-8 * (static_cast<double>(channels) + 1.0) * magnitude * static_cast<double>(scale);
             CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]),
-                       std::max(0.0, static_cast<double>(scale) * sum), rounding);
+                       std::max(static_cast<double>(least), static_cast<double>(scale) * sum), rounding);
+        }
+}
+
+void check_blend(const Kernels& kernels) {
+    const std::vector<float> numbers = random_floats(7 * tile_size, 12);
+    const std::vector<float> weights = random_floats(4 * tile_size, 13);
+    std::vector<const float*> rows(4 * tile_size);
+    for (std::size_t m = 0; m < rows.size(); ++m) rows[m] = numbers.data() + m % 7 * tile_size;
+    std::vector<float> tile(tile_entries, NAN);
+    kernels.blend(rows.data(), weights.data(), 0.5f, tile.data());
+    for (std::size_t i = 0; i < tile_size; ++i)
+        for (std::size_t j = 0; j < tile_size; ++j) {
+            double sum = 0.0;
+            for (std::size_t m = 4 * i; m < 4 * i + 4; ++m)
+                sum += 0.5 * static_cast<double>(weights[m]) * static_cast<double>(rows[m][j]);
+            CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]), std::max(0.0, sum), 1e-6);
         }
 }
 
@@ -158,10 +174,12 @@ int main() {
     const Kernels& kernels = deepspec::kernels::selected();
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
+    check_blend(kernels);
     for (const std::size_t length : {8u, 16u, 24u, 1024u, 1032u, 3000u})
         for (const std::size_t count : {0u, 1u, 3u, 4u, 9u}) check_long_vectors(kernels, count, length);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
-        for (const float scale : {1.0f, 0.125f, 3.0f}) check_gram(kernels, channels, scale);
+        for (const float scale : {1.0f, 0.125f, 3.0f})
+            for (const float least : {0.0f, -HUGE_VALF}) check_gram(kernels, channels, scale, least);
     check_product(kernels);
     check_fixed_point(kernels);
     for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) check_leaf_distances(kernels, dimensions);

@@ -14,8 +14,8 @@ struct Avx2 {
     static type add(type a, type b) { return _mm256_add_ps(a, b); }
     static type mul(type a, type b) { return _mm256_mul_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
-    static type relu(type a) { return _mm256_max_ps(a, zero()); }
-    static type least(type a, type b) { return _mm256_min_ps(a, b); }
+    static type greater(type a, type b) { return _mm256_max_ps(a, b); }
+    static type lesser(type a, type b) { return _mm256_min_ps(a, b); }
     static type load(const std::uint16_t* p) {
         const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
         return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(entries));
@@ -61,6 +61,7 @@ struct Avx2Double {
 
 const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          gram_tile<Avx2, 6, 2>,
+                                                         blend<Avx2>,
                                                          tile_to_fixed<Avx2>,
                                                          tile_product<Avx2, 4, float>,
                                                          tile_product<Avx2, 4, std::uint16_t>,

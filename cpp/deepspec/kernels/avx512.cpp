@@ -14,8 +14,8 @@ struct Avx512 {
     static type add(type a, type b) { return _mm512_add_ps(a, b); }
     static type mul(type a, type b) { return _mm512_mul_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
-    static type relu(type a) { return _mm512_max_ps(a, zero()); }
-    static type least(type a, type b) { return _mm512_min_ps(a, b); }
+    static type greater(type a, type b) { return _mm512_max_ps(a, b); }
+    static type lesser(type a, type b) { return _mm512_min_ps(a, b); }
     static type load(const std::uint16_t* p) {
         const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
         return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(entries));
@@ -56,6 +56,7 @@ struct Avx512Double {
 
 const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            gram_tile<Avx512, 12, 2>,
+                                                           blend<Avx512>,
                                                            tile_to_fixed<Avx512>,
                                                            tile_product<Avx512, 6, float>,
                                                            tile_product<Avx512, 6, std::uint16_t>,

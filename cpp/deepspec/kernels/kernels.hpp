@@ -18,8 +18,14 @@ inline constexpr std::size_t length_unit = 8;  // what the lengths of long vecto
 struct Kernels {
     const char* instruction_set;
 
-    // tile[i][j] = max(0, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels, tile_size).
-    void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float* tile);
+    // tile[i][j] = max(least, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels,
+    // tile_size).
+    void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float least,
+                 float* tile);
+
+    // tile[i] = max(0, scale * sum_m weights[4 i + m] * rows[4 i + m]), m = 0 ... 3; a row has tile_size
+    // numbers.
+    void (*blend)(const float* const* rows, const float* weights, float scale, float* tile);
 
     // fixed = tile in units of 1 / fixed_one, rounded; entries from 0 to (a rounding error above) 1.
     void (*to_fixed)(const float* tile, std::uint16_t* fixed);

@@ -3,10 +3,10 @@
 // of floats relu, least, add_sums, and load and store_fixed for 16-bit integers; of doubles subtract,
 // at_most, sum.
 
-// max(0, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
+// max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
 template <class V, int ROWS, int COLUMNS>
-inline void gram_block(const float* rows, const float* columns, std::size_t channels, float scale, bool first,
-                       bool last, float* out) {
+inline void gram_block(const float* rows, const float* columns, std::size_t channels, float scale,
+                       float least, bool first, bool last, float* out) {
     using deepspec::kernels::tile_size;
     typename V::type sums[ROWS][COLUMNS];
     for (int r = 0; r < ROWS; ++r)
@@ -20,15 +20,15 @@ inline void gram_block(const float* rows, const float* columns, std::size_t chan
             for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::multiply_add(a, b[v], sums[r][v]);
         }
     }
-    const typename V::type factor = V::broadcast(scale);
+    const typename V::type factor = V::broadcast(scale), bound = V::broadcast(least);
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < COLUMNS; ++v)
             V::store(out + r * tile_size + v * V::width,
-                     last ? V::relu(V::mul(sums[r][v], factor)) : sums[r][v]);
+                     last ? V::greater(V::mul(sums[r][v], factor), bound) : sums[r][v]);
 }
 
 template <class V, int ROWS, int COLUMNS>
-inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale,
+inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale, float least,
                       float* tile) {
     using deepspec::kernels::tile_size;
     constexpr std::size_t block_columns = COLUMNS * V::width;
@@ -42,9 +42,24 @@ inline void gram_tile(const float* rows, const float* columns, std::size_t chann
         for (std::size_t j = 0; j < tile_size; j += block_columns)
             for (std::size_t i = 0; i < tile_size; i += ROWS)
                 gram_block<V, ROWS, COLUMNS>(rows + begin * tile_size + i, columns + begin * tile_size + j,
-                                             depth, scale, first, last, tile + i * tile_size + j);
+                                             depth, scale, least, first, last, tile + i * tile_size + j);
         begin += depth;
     } while (begin < channels);
+}
+
+template <class V>
+inline void blend(const float* const* rows, const float* weights, float scale, float* tile) {
+    using deepspec::kernels::tile_size;
+    for (std::size_t i = 0; i < tile_size; ++i) {
+        const float* const* four = rows + 4 * i;
+        typename V::type weight[4];
+        for (int m = 0; m < 4; ++m) weight[m] = V::broadcast(scale * weights[4 * i + m]);
+        for (std::size_t j = 0; j < tile_size; j += V::width) {
+            typename V::type sum = V::mul(weight[0], V::load(four[0] + j));
+            for (int m = 1; m < 4; ++m) sum = V::multiply_add(weight[m], V::load(four[m] + j), sum);
+            V::store(tile + i * tile_size + j, V::greater(sum, V::zero()));
+        }
+    }
 }
 
 template <class V>
@@ -52,7 +67,7 @@ inline void tile_to_fixed(const float* tile, std::uint16_t* fixed) {
     using deepspec::kernels::fixed_one;
     for (std::size_t i = 0; i < deepspec::kernels::tile_entries; i += V::width) {
         typename V::type scaled = V::mul(V::load(tile + i), V::broadcast(fixed_one));
-        scaled = V::least(V::add(scaled, V::broadcast(0.5f)), V::broadcast(fixed_one));
+        scaled = V::lesser(V::add(scaled, V::broadcast(0.5f)), V::broadcast(fixed_one));
         V::store_fixed(fixed + i, scaled);
     }
 }

@@ -14,8 +14,8 @@ struct Neon {
     static type add(type a, type b) { return vaddq_f32(a, b); }
     static type mul(type a, type b) { return vmulq_f32(a, b); }
     static type multiply_add(type a, type b, type c) { return vfmaq_f32(c, a, b); }
-    static type relu(type a) { return vmaxq_f32(a, zero()); }
-    static type least(type a, type b) { return vminq_f32(a, b); }
+    static type greater(type a, type b) { return vmaxq_f32(a, b); }
+    static type lesser(type a, type b) { return vminq_f32(a, b); }
     static type load(const std::uint16_t* p) { return vcvtq_f32_u32(vmovl_u16(vld1_u16(p))); }
     static void store_fixed(std::uint16_t* p, type a) { vst1_u16(p, vmovn_u32(vcvtq_u32_f32(a))); }
     // out[r] += the sum of rows[r]
@@ -49,6 +49,7 @@ struct NeonDouble {
 
 const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          gram_tile<Neon, 6, 4>,
+                                                         blend<Neon>,
                                                          tile_to_fixed<Neon>,
                                                          tile_product<Neon, 8, float>,
                                                          tile_product<Neon, 8, std::uint16_t>,

@@ -27,10 +27,10 @@ struct Portable {
     static type multiply_add(const type& a, const type& b, const type& c) {
         return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
     }
-    static type relu(const type& a) {
-        return each([&](int i) { return a.lane[i] > 0.0f ? a.lane[i] : 0.0f; });
+    static type greater(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
     }
-    static type least(const type& a, const type& b) {
+    static type lesser(const type& a, const type& b) {
         return each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
     }
     static type load(const std::uint16_t* p) {
@@ -67,6 +67,7 @@ struct PortableDouble {
 
 const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              gram_tile<Portable, 4, 2>,
+                                                             blend<Portable>,
                                                              tile_to_fixed<Portable>,
                                                              tile_product<Portable, 3, float>,
                                                              tile_product<Portable, 3, std::uint16_t>,
