@@ -196,8 +196,8 @@ def test_a_patch_changes_its_own_cell_most(
         ("dinov3_convnext_tiny", {"layers": "stages.2.blocks.8.conv_dw"}, 16, 384),
         ("dinov3_convnext_tiny", {}, 32, 768),
         ("dino_resnet50", {"layers": -2}, 16, 1024),
-        ("swin_tiny_patch4_window7_224", {"layers": 1}, 8, 192),  # (N, h, w, C)
-        ("shufflenet_v2_x0_5", {"layers": 2}, 8, 48),  # torchvision's
+        ("swin_t", {"layers": 1}, 8, 192),  # torchvision's; (N, h, w, C)
+        ("shufflenet_v2_x0_5", {"layers": 2}, 8, 48),
     ],
 )
 def test_a_convolutional_network_answers_around_the_cell(

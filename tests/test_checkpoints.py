@@ -136,7 +136,7 @@ def convnext(state: State) -> State:
     ("name", "official"),
     [
         ("dinov2_vits14_reg", dinov2),
-        ("vit_tiny_patch16_dinov3_qkvb", dinov3),
+        ("vit_small_patch16_dinov3_qkvb", dinov3),
         ("dinov3_vits16", dinov3),
         ("xcit_nano_12_p16_224", xcit),
         ("test_convnext", convnext),

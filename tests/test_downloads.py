@@ -79,7 +79,7 @@ def run(script: str, endpoint: str, home: Path, **environment: str) -> subproces
         **environment,
     }
     script = "import time, numpy as np\nfrom deepspec.backbones import load_backbone\nimport timm\n" + script
-    command = [sys.executable, "-W", "error", "-c", script]
+    command = [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", script]
     return subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )
@@ -150,9 +150,8 @@ def test_without_connection_and_cache_the_error_is_quick(tmp_path: Path) -> None
 
 
 def test_a_host_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    silent = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # listens and serves nobody
-    ((message, seconds),) = timed(["dino_vits16"], f"http://127.0.0.1:{silent.server_port}", tmp_path)
-    silent.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # listens and serves nobody
+        ((message, seconds),) = timed(["dino_vits16"], f"http://127.0.0.1:{silent.server_port}", tmp_path)
     assert "no answer in 2 s" in message or "timed out" in message
     assert seconds < 5
 

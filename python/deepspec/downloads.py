@@ -50,7 +50,15 @@ def published(recipe: Recipe) -> tuple[torch.nn.Module, str]:
         source = f"{config.hf_hub_id.partition('@')[0]}@{file.parent.name}"
     else:
         file, source = _from_url(config.url, recipe), config.url
-    return recipe.build(pretrained=True, pretrained_cfg_overlay={"file": str(file)}), source
+    try:
+        return recipe.build(pretrained=True, pretrained_cfg_overlay={"file": str(file)}), source
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Each format has errors of its own for broken files.
+        raise OSError(
+            f"{file} does not hold the weights of {recipe.name}, delete it to try again: {error}"
+        ) from error
 
 
 def _from_hub(hub_id: str, recipe: Recipe) -> Path:
@@ -94,7 +102,10 @@ def _from_url(url: str, recipe: Recipe) -> Path:
         raise _not_had(recipe, f"the cache {file.parent}", f"{url} cannot be reached ({reason})")
     file.parent.mkdir(parents=True, exist_ok=True)
     named = re.search(r"-([0-9a-f]{8,})\.", file.name)  # by the first digits of its SHA-256
-    hub.download_url_to_file(url, str(file), named and named[1], progress=True)
+    try:
+        hub.download_url_to_file(url, str(file), named and named[1], progress=True)
+    except (OSError, RuntimeError) as error:
+        raise _not_had(recipe, f"the cache {file.parent}", f"{url} failed ({error})") from error
     return file
 
 

@@ -37,12 +37,15 @@ class Layer:
     layout: str = ""
 
     def grid(self, output: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """The output as (N, rows, columns, C) float32."""
-        if self.layout == "NLC":
-            patches = output[:, output.shape[1] - rows * columns :]
-            return patches.reshape(len(output), rows, columns, -1).float()
-        laid_out = output.movedim(1, 3) if self.layout == "NCHW" else output
-        return laid_out[:, :rows, :columns].float()
+        """The output as (N, rows, columns, C) float32; RuntimeError if it is smaller than that."""
+        extra = output.shape[1] - rows * columns
+        if self.layout == "NLC" and extra >= 0:
+            return output[:, extra:].reshape(len(output), rows, columns, -1).float()
+        maps = output.movedim(1, 3) if self.layout == "NCHW" else output
+        if maps.ndim == 4 and maps.shape[1] >= rows and maps.shape[2] >= columns:
+            return maps[:, :rows, :columns].float()
+        shape = tuple(output.shape)
+        raise RuntimeError(f"layer {self.module} gave {shape}, which is no grid of {rows} x {columns} cells")
 
 
 def choose(
@@ -97,8 +100,7 @@ def run(
     outputs: dict[int, torch.Tensor] = {}
 
     def keep(index: int, output: torch.Tensor) -> None:
-        # A copy: what comes next may work in place.
-        outputs.setdefault(index, output.clone())
+        outputs.setdefault(index, output)
         if len(outputs) == len(layers):
             raise _AllThereError
 
@@ -132,7 +134,7 @@ def _hook(module: torch.nn.Module, layer: Layer, keep: Callable[[torch.Tensor], 
                 raise TypeError(
                     f"layer {layer.module} of {name} puts out no tensor but {type(output).__name__}"
                 )
-            keep(output)
+            keep(output.clone())  # What comes next may work in place.
 
         return module.register_forward_hook(after)
 

@@ -56,10 +56,9 @@ class Recipe:
 
     def outline(self) -> torch.nn.Module:
         """The network on the "meta" device: shapes without numbers."""
-        if self.library == "torchvision":
-            return self.build().to("meta")  # Some of its constructors compute with tensors.
-        with torch_module().device("meta"):
-            return self.build()
+        # Some constructors of torchvision compute with tensors.
+        with torch_module().device("cpu" if self.library == "torchvision" else "meta"):
+            return self.build().to("meta")
 
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the network's images, RGB in [0, 1]."""
@@ -127,7 +126,7 @@ def use_dino_positions(network: Any, name: str) -> None:
 
     The embedding is resized bicubically, not antialiased, by the scale factors (h + 0.1) / h₀ and
     (w + 0.1) / w₀; where the grid is the (square) trained one it is taken as it is. Call it when the weights are
-    in: [CLS] takes its own position along, and a hook adds the others to the patches.
+    in: what the network has for patches is set to zero, which stays zero in any size, and a hook adds it instead.
 
     Raises
     ------
@@ -135,23 +134,13 @@ def use_dino_positions(network: Any, name: str) -> None:
         The network has no such embedding.
     """
     grid: Any = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-    without_class = bool(getattr(network, "no_embed_class", False))
-    if (
-        not has_absolute_positions(network)
-        or not getattr(network, "dynamic_img_size", False)
-        or not (without_class or getattr(network, "num_prefix_tokens", 0) == 1)
-        or network.pos_embed.shape[1] != grid[0] * grid[1] + (not without_class)
-    ):
-        raise ValueError(
-            f"pos_embed='dino' needs an absolute position embedding of [CLS] and patches, which {name} has not"
-        )
-    nn = torch_module().nn
-    trained = network.pos_embed.detach().float()
-    if not without_class:
-        network.cls_token = nn.Parameter(network.cls_token.detach() + trained[:, :1], requires_grad=False)
-        trained = trained[:, 1:]
-    trained = trained.reshape(1, *grid, -1).movedim(3, 1)
-    network.pos_embed = None
+    if not (has_absolute_positions(network) and grid and getattr(network, "dynamic_img_size", False)):
+        raise ValueError(f"pos_embed='dino' needs a position embedding of patches, which {name} has not")
+    functional = torch_module().nn.functional
+    # [CLS] and registers, where they have positions, come first.
+    of_patches = network.pos_embed.data[:, -grid[0] * grid[1] :]
+    trained = of_patches.float().reshape(1, *grid, -1).movedim(3, 1).clone()
+    of_patches.zero_()
 
     def add_positions(_: Any, __: Any, patches: torch.Tensor) -> torch.Tensor:
         positions = trained.to(patches.device)
@@ -159,7 +148,7 @@ def use_dino_positions(network: Any, name: str) -> None:
         if (height, width) != grid or height != width:
             # The factor itself sets the sampling, not the ratio of the sizes: hence no `size=` here.
             factors = ((height + 0.1) / grid[0], (width + 0.1) / grid[1])
-            positions = nn.functional.interpolate(
+            positions = functional.interpolate(
                 positions, scale_factor=factors, mode="bicubic", align_corners=False, antialias=False
             )
         return patches + positions.movedim(1, 3).to(patches.dtype)
