@@ -287,8 +287,8 @@ class _Stages:
                     pool.shutdown(wait=True, cancel_futures=True)
 
     def _size(self) -> int:
-        size: int = self.batch_size or getattr(self.source, "batch_size", 1)
-        return size
+        default: int = getattr(self.source, "batch_size", 1)
+        return self.batch_size or default
 
     def _decoded(self, inputs: Sequence[Input], decoder: Executor | None) -> Iterator[_Picture | Result]:
         decode = partial(_decode, max_size=self.question.graph["max_size"])
