@@ -143,17 +143,17 @@ def test_without_connection_and_cache_the_error_is_quick(tmp_path: Path) -> None
             f"the cache {tmp_path}",
         ):
             assert part in message
-        assert seconds < 5
+        assert seconds < 15  # The hub's own retries take 23 and more.
     ((message, seconds),) = timed(["dino_vits16"], UNREACHABLE, tmp_path, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set: " in message
-    assert seconds < 5
+    assert seconds < 15  # The hub's own retries take 23 and more.
 
 
 def test_a_host_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # listens and serves nobody
         ((message, seconds),) = timed(["dino_vits16"], f"http://127.0.0.1:{silent.server_port}", tmp_path)
     assert "no answer in 2 s" in message or "timed out" in message
-    assert seconds < 5
+    assert seconds < 15  # The hub's own retries take 23 and more.
 
 
 def test_torchvisions_weights_are_looked_for_in_torchs_cache(

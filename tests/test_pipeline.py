@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,7 @@ class Backbone:
     def __init__(self) -> None:
         self.settings = {"features": "backbone", "layers": [3]}
         self.batch_size = 2
+        self.device = SimpleNamespace(type="elsewhere")
         self.batches: list[list[tuple[int, ...]]] = []
 
     def __call__(self, image: np.ndarray) -> Features:

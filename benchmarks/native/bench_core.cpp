@@ -195,7 +195,7 @@ void run(const bench::Options& options) {
     for (const std::size_t channels : {384u, 768u})
         for (const Grid grid : {Grid{32, 32}, {46, 62}, {64, 64}})
             time_feature_gram(table, pool, grid, channels);
-    for (const Grid grid : {Grid{32, 32}, {46, 62}, {64, 64}}) time_spectral(table, pool, grid);
+    for (const Grid grid : {Grid{18, 25}, {32, 32}, {46, 62}, {64, 64}}) time_spectral(table, pool, grid);
 }
 
 }  // namespace

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nothing was done; 130: interrupted.
     """
     options = _parser().parse_args(arguments)
+    # OpenMP threads, torch's here, wait for more work by spinning for milliseconds: on the cores that solve meanwhile.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         if options.command == "info":
             return _info()

@@ -90,8 +90,8 @@ def run(
     leaves is what one run would have left (to the bit with networks on the CPU; on other devices the batch an image
     falls into shows in the last digits).
 
-    While the caller's thread extracts features, the next images are decoded and the previous ones solved and
-    written beside it; at most a few wait in between.
+    While the caller's thread extracts features, the next images are decoded and, where the network is on another
+    device or there are several jobs, the previous ones solved and written beside it; at most a few wait in between.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def run(
     overwrite : bool
         Begin by deleting this task's earlier results in `output`.
     jobs : int
-        Processes that solve and write, spawned (a script needs the guard `if __name__ == "__main__":`). 1: a
-        thread of this process. 0: everything in turn in the caller's thread.
+        Processes that solve and write, spawned (a script needs the guard `if __name__ == "__main__":`). 1: this
+        process. 0: the same, with everything in turn, decoding too.
     batch_size : int or None
         Images of equal grid that a backbone takes at a time; None: what its device likes.
     threads : int or None
@@ -264,7 +264,7 @@ class _Stages:
         """Results in about the order of the inputs; a few images at most are on their way at a time."""
         pending: deque[Future[Result]] = deque()
         decoder = ThreadPoolExecutor(1) if self.jobs else None
-        solver = _solver(self.jobs)
+        solver = self._solver()
         try:
             for step in self._with_features(self._decoded(inputs, decoder)):
                 if isinstance(step, Result):
@@ -285,6 +285,14 @@ class _Stages:
             for pool in (decoder, solver):
                 if pool is not None:
                     pool.shutdown(wait=True, cancel_futures=True)
+
+    def _solver(self) -> Executor | None:
+        """What solves beside the caller's thread; nothing where both would share the same cores."""
+        if self.jobs > 1:
+            # Never forked: the OpenMP runtimes of other libraries hang in forked children.
+            return ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn"), _start_worker)
+        device = getattr(getattr(self.source, "device", None), "type", "cpu")
+        return None if self.jobs == 0 or device == "cpu" else ThreadPoolExecutor(1)
 
     def _size(self) -> int:
         default: int = getattr(self.source, "batch_size", 1)
@@ -339,13 +347,6 @@ class _Stages:
             picture.features = features
             picture.seconds["features"] = seconds
             yield picture
-
-
-def _solver(jobs: int) -> Executor | None:
-    if jobs < 2:
-        return ThreadPoolExecutor(1) if jobs else None
-    # Never forked: the OpenMP runtimes of other libraries hang in forked children.
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
 
 
 def _start_worker() -> None:
