@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "deepspec/kd_tree.hpp"
@@ -10,16 +14,19 @@
 namespace deepspec {
 namespace {
 
-constexpr std::size_t block = 256;  // pixels in a parallel task
+constexpr std::size_t row_block = 128;  // rows in a parallel task
+constexpr std::size_t leaf_block = 8;   // leaves in a parallel task
 
-// Neighbour lists of every pixel, `per_point` entries each, ascending in each list.
-struct NeighborLists {
-    std::size_t per_point;
-    std::vector<std::int32_t> indices;
+// The rows of a sparse matrix: distinct or repeated columns in no order. A row may end before the next
+// begins.
+struct Rows {
+    std::vector<std::int64_t> starts;
+    std::vector<std::int32_t> columns;
 
-    std::span<const std::int32_t> of(std::size_t i) const {
-        return {indices.data() + i * per_point, per_point};
-    }
+    std::size_t size() const { return starts.size() - 1; }
+    std::size_t length(std::size_t i) const { return static_cast<std::size_t>(starts[i + 1] - starts[i]); }
+    std::span<std::int32_t> of(std::size_t i) { return {columns.data() + starts[i], length(i)}; }
+    std::span<const std::int32_t> of(std::size_t i) const { return {columns.data() + starts[i], length(i)}; }
 };
 
 // coordinate(0) … coordinate(count - 1) run from 0 to 1.
@@ -27,90 +34,120 @@ double coordinate(std::size_t index, std::size_t count) {
     return count > 1 ? static_cast<double>(index) / static_cast<double>(count - 1) : 0.0;
 }
 
+// Rows of as many columns each.
+Rows equal_rows(std::size_t n, std::size_t length) {
+    Rows rows{std::vector<std::int64_t>(n + 1), std::vector<std::int32_t>(n * length)};
+    for (std::size_t i = 0; i <= n; ++i) rows.starts[i] = static_cast<std::int64_t>(i * length);
+    return rows;
+}
+
+// The points of an image, of each of which the `neighbors` nearest are wanted.
 template <std::size_t D>
-void find_neighbors(const std::vector<std::array<double, D>>& points, std::size_t k, std::size_t offset,
-                    NeighborLists& lists, ThreadPool& pool) {
-    const KdTree<D> tree(points);
-    pool.for_blocks(points.size(), block, [&](std::size_t begin, std::size_t end) {
-        std::vector<typename KdTree<D>::Neighbor> nearest;
-        for (std::size_t slot = begin; slot < end; ++slot) {
-            const auto i = static_cast<std::size_t>(tree.order()[slot]);
-            tree.search(points[i], k, nearest);
-            std::int32_t* out = lists.indices.data() + i * lists.per_point + offset;
-            for (std::size_t j = 0; j < k; ++j) out[j] = nearest[j].index;
-        }
-    });
-}
+struct PointSearch {
+    std::vector<std::array<double, D>> points;
+    std::size_t neighbors;
+};
 
-void sort_lists(NeighborLists& lists, ThreadPool& pool) {
-    pool.for_blocks(lists.indices.size() / lists.per_point, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            std::int32_t* list = lists.indices.data() + i * lists.per_point;
-            std::sort(list, list + lists.per_point);
-        }
-    });
-}
-
-// For every pixel, the pixels whose lists hold it, ascending because they are visited in order.
-struct ReverseLists {
-    std::vector<std::int64_t> starts;
-    std::vector<std::int32_t> indices;
-
-    explicit ReverseLists(const NeighborLists& lists) : indices(lists.indices.size()) {
-        const std::size_t n = lists.indices.size() / lists.per_point;
-        starts.assign(n + 2, 0);
-        for (const std::int32_t j : lists.indices) ++starts[static_cast<std::size_t>(j) + 2];
-        for (std::size_t i = 2; i < starts.size(); ++i) starts[i] += starts[i - 1];
-        // starts is one ahead while filling: filling row j moves starts[j + 1] to the end of row j.
-        for (std::size_t i = 0; i < n; ++i)
-            for (const std::int32_t j : lists.of(i))
-                indices[static_cast<std::size_t>(starts[static_cast<std::size_t>(j) + 1]++)] =
-                    static_cast<std::int32_t>(i);
+// The neighbours of every point: those of the first search, then those of the next.
+template <std::size_t D>
+Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
+    std::vector<std::optional<KdTree<D>>> trees(searches.size());
+    pool.run(trees.size(), [&](std::size_t s) { trees[s].emplace(searches[s].points); });
+    std::vector<std::size_t> offsets;
+    std::size_t length = 0;
+    for (const PointSearch<D>& search : searches) {
+        offsets.push_back(length);
+        length += search.neighbors;
     }
+    Rows rows = equal_rows(searches.front().points.size(), length);
+    const std::size_t n_leaves = trees.front()->n_leaves();
+    const std::size_t n_blocks = (n_leaves + leaf_block - 1) / leaf_block;
+    pool.run(searches.size() * n_blocks, [&](std::size_t task) {
+        const std::size_t s = task / n_blocks, begin = task % n_blocks * leaf_block;
+        trees[s]->search(begin, std::min(begin + leaf_block, n_leaves), searches[s].neighbors,
+                         [&](std::size_t i) { return rows.of(i).data() + offsets[s]; });
+    });
+    return rows;
+}
 
-    std::span<const std::int32_t> of(std::size_t i) const {
-        return {indices.data() + starts[i], static_cast<std::size_t>(starts[i + 1] - starts[i])};
+Rows transposed(const Rows& rows) {
+    Rows result{std::vector<std::int64_t>(rows.starts.size() + 1),
+                std::vector<std::int32_t>(rows.columns.size())};
+    for (const std::int32_t j : rows.columns) ++result.starts[static_cast<std::size_t>(j) + 2];
+    std::partial_sum(result.starts.begin(), result.starts.end(), result.starts.begin());
+    // starts is one ahead while filling: filling row j moves starts[j + 1] to the end of row j.
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        for (const std::int32_t j : rows.of(i))
+            result.columns[static_cast<std::size_t>(result.starts[static_cast<std::size_t>(j) + 1]++)] =
+                static_cast<std::int32_t>(i);
+    result.starts.pop_back();
+    return result;
+}
+
+// Distinct columns at the beginning of each row, and how often each was found.
+struct CountedRows {
+    Rows rows;
+    std::vector<std::uint8_t> counts = std::vector<std::uint8_t>(rows.columns.size());
+    std::vector<std::size_t> lengths = std::vector<std::size_t>(rows.size());
+
+    // Keeps the first of each column that `tally` has and keep(column, count) accepts, and takes it from
+    // there.
+    template <class Keep>
+    void condense(std::size_t i, std::vector<std::uint8_t>& tally, Keep keep) {
+        std::span<std::int32_t> columns = rows.of(i);
+        std::uint8_t* out = counts.data() + rows.starts[i];
+        std::size_t length = 0;
+        for (const std::int32_t j : columns) {
+            std::uint8_t& count = tally[static_cast<std::size_t>(j)];
+            columns[length] = j;
+            out[length] = count;
+            length += count != 0 && keep(static_cast<std::size_t>(j), count);
+            count = 0;
+        }
+        lengths[i] = length;
     }
 };
 
-// emit(column, count) for every distinct entry of two ascending lists, ascending.
-template <class Emit>
-void merge(std::span<const std::int32_t> a, std::span<const std::int32_t> b, Emit emit) {
-    std::size_t i = 0, j = 0;
-    while (i < a.size() || j < b.size()) {
-        const std::int32_t column = i == a.size() ? b[j] : j == b.size() ? a[i] : std::min(a[i], b[j]);
-        int count = 0;
-        for (; i < a.size() && a[i] == column; ++i) ++count;
-        for (; j < b.size() && b[j] == column; ++j) ++count;
-        emit(column, count);
-    }
-}
-
-// The symmetric graph of the lists and their reverses; value(i, j, count) gives an entry, 0 leaves it out.
+// The symmetric graph of the rows and their transpose; value(i, j, count) gives an entry, 0 leaves it out.
 template <class Value>
-SparseMatrix symmetric_graph(const NeighborLists& lists, Value value, ThreadPool& pool) {
-    const std::size_t n = lists.indices.size() / lists.per_point;
-    const ReverseLists reverse(lists);
-    SparseMatrix graph{n, std::vector<std::int64_t>(n + 1, 0), {}, {}};
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i)
-            merge(lists.of(i), reverse.of(i), [&](std::int32_t j, int count) {
-                graph.row_starts[i + 1] += value(i, static_cast<std::size_t>(j), count) > 0.0;
-            });
+SparseMatrix symmetric_graph(Rows found, Value value, ThreadPool& pool) {
+    const std::size_t n = found.size();
+    CountedRows backward{transposed(found)};
+    CountedRows forward{std::move(found)};
+    pool.for_blocks(n, std::max(row_block, n / 256), [&](std::size_t begin, std::size_t end) {
+        std::vector<std::uint8_t> tally(n);
+        for (std::size_t i = begin; i < end; ++i) {
+            const auto keep = [&](std::size_t j, int count) { return value(i, j, count) > 0.0; };
+            for (CountedRows* part : {&forward, &backward})
+                for (const std::int32_t j : part->rows.of(i)) ++tally[static_cast<std::size_t>(j)];
+            for (CountedRows* part : {&forward, &backward}) part->condense(i, tally, keep);
+        }
     });
-    for (std::size_t i = 0; i < n; ++i) graph.row_starts[i + 1] += graph.row_starts[i];
+
+    SparseMatrix graph{n, std::vector<std::int64_t>(n + 1), {}, {}};
+    for (std::size_t i = 0; i < n; ++i)
+        graph.row_starts[i + 1] =
+            graph.row_starts[i] + static_cast<std::int64_t>(forward.lengths[i] + backward.lengths[i]);
     graph.columns.resize(static_cast<std::size_t>(graph.row_starts[n]));
     graph.values.resize(graph.columns.size());
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            auto slot = static_cast<std::size_t>(graph.row_starts[i]);
-            merge(lists.of(i), reverse.of(i), [&](std::int32_t j, int count) {
-                const double entry = value(i, static_cast<std::size_t>(j), count);
-                if (entry <= 0.0) return;
-                graph.columns[slot] = j;
-                graph.values[slot++] = entry;
-            });
+    // Transposed once more, which a symmetric graph does not notice, columns ascend.
+    std::vector<std::int64_t> ends = graph.row_starts;
+    for (std::size_t i = 0; i < n; ++i)
+        for (const CountedRows* part : {&forward, &backward}) {
+            const std::int32_t* columns = part->rows.of(i).data();
+            const std::uint8_t* counts = part->counts.data() + part->rows.starts[i];
+            for (std::size_t s = 0; s < part->lengths[i]; ++s) {
+                const auto slot = static_cast<std::size_t>(ends[static_cast<std::size_t>(columns[s])]++);
+                graph.columns[slot] = static_cast<std::int32_t>(i);
+                graph.values[slot] = counts[s];
+            }
         }
+    pool.for_blocks(n, row_block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i)
+            for (auto slot = static_cast<std::size_t>(graph.row_starts[i]);
+                 slot < static_cast<std::size_t>(graph.row_starts[i + 1]); ++slot)
+                graph.values[slot] = value(i, static_cast<std::size_t>(graph.columns[slot]),
+                                           static_cast<int>(graph.values[slot]));
     });
     return graph;
 }
@@ -140,68 +177,71 @@ double distance(const std::array<double, D>& a, const std::array<double, D>& b) 
     return std::sqrt(sum);
 }
 
+void require_neighbors(std::size_t neighbors) {
+    if (neighbors == 0) throw std::invalid_argument("neighbors must be at least 1, got 0");
+}
+
 }  // namespace
 
 SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searches, ThreadPool& pool) {
+    // Twice as many fit in the counts.
+    if (searches.empty() || searches.size() > 127)
+        throw std::invalid_argument("searches must be 1 to 127, got " + std::to_string(searches.size()));
     const std::size_t n = image.height * image.width;
-    NeighborLists lists{0, {}};
-    for (const ColorSearch& search : searches) lists.per_point += std::min(search.neighbors, n);
-    lists.indices.resize(n * lists.per_point);
-    std::size_t offset = 0;
-    std::vector<std::array<double, 5>> points(n);
+    std::vector<PointSearch<5>> point_searches;
     for (const ColorSearch& search : searches) {
-        for (std::size_t row = 0, i = 0; row < image.height; ++row)
-            for (std::size_t column = 0; column < image.width; ++column, ++i) {
-                const double* rgb = image.pixels + 3 * i;
-                points[i] = {rgb[0], rgb[1], rgb[2], search.position_weight * coordinate(column, image.width),
-                             search.position_weight * coordinate(row, image.height)};
+        require_neighbors(search.neighbors);
+        auto& [points, neighbors] = point_searches.emplace_back();
+        points.reserve(n);
+        neighbors = std::min(search.neighbors, n);
+        for (std::size_t row = 0; row < image.height; ++row) {
+            const double y = search.position_weight * coordinate(row, image.height);
+            for (std::size_t column = 0; column < image.width; ++column) {
+                const double* rgb = image.pixels + 3 * (row * image.width + column);
+                const double x = search.position_weight * coordinate(column, image.width);
+                points.push_back({rgb[0], rgb[1], rgb[2], x, y});
             }
-        const std::size_t k = std::min(search.neighbors, n);
-        find_neighbors(points, k, offset, lists, pool);
-        offset += k;
+        }
     }
-    sort_lists(lists, pool);
     return symmetric_graph(
-        lists, [](std::size_t, std::size_t, int count) { return static_cast<double>(count); }, pool);
+        find_neighbors<5>(point_searches, pool),
+        [](std::size_t, std::size_t, int count) { return static_cast<double>(count); }, pool);
 }
 
 SparseMatrix knn_hsv_color_graph(ImageView image, std::size_t neighbors, ThreadPool& pool) {
+    require_neighbors(neighbors);
     const std::size_t n = image.height * image.width;
-    std::vector<std::array<double, 6>> points(n);
-    for (std::size_t row = 0, i = 0; row < image.height; ++row)
-        for (std::size_t column = 0; column < image.width; ++column, ++i)
-            points[i] = hsv_position(image.pixels + 3 * i, coordinate(column, image.width),
-                                     coordinate(row, image.height));
-    NeighborLists lists{std::min(neighbors, n), {}};
-    lists.indices.resize(n * lists.per_point);
-    find_neighbors(points, lists.per_point, 0, lists, pool);
-    sort_lists(lists, pool);
+    PointSearch<6> search{{}, std::min(neighbors, n)};
+    for (std::size_t row = 0; row < image.height; ++row)
+        for (std::size_t column = 0; column < image.width; ++column)
+            search.points.push_back(hsv_position(image.pixels + 3 * (row * image.width + column),
+                                                 coordinate(column, image.width),
+                                                 coordinate(row, image.height)));
     return symmetric_graph(
-        lists,
+        find_neighbors<6>({&search, 1}, pool),
         [&](std::size_t i, std::size_t j, int) {
-            return std::max(0.0, 1.0 - distance(points[i], points[j]));
+            return std::max(0.0, 1.0 - distance(search.points[i], search.points[j]));
         },
         pool);
 }
 
 SparseMatrix random_walk_color_graph(ImageView image, ThreadPool& pool) {
     constexpr double sharpness = 900.0;
-    const std::size_t n = image.height * image.width;
-    NeighborLists lists{9, std::vector<std::int32_t>(n * 9)};
+    Rows windows = equal_rows(image.height * image.width, 9);
     pool.for_blocks(image.height, 1, [&](std::size_t row, std::size_t) {
         const std::array<std::size_t, 3> rows{row - (row > 0), row, std::min(row + 1, image.height - 1)};
         for (std::size_t column = 0; column < image.width; ++column) {
             const std::array<std::size_t, 3> columns{column - (column > 0), column,
                                                      std::min(column + 1, image.width - 1)};
-            std::int32_t* list = lists.indices.data() + (row * image.width + column) * 9;
+            std::int32_t* window = windows.of(row * image.width + column).data();
             for (const std::size_t r : rows)
-                for (const std::size_t c : columns) *list++ = static_cast<std::int32_t>(r * image.width + c);
+                for (const std::size_t c : columns)
+                    *window++ = static_cast<std::int32_t>(r * image.width + c);
         }
     });
-    sort_lists(lists, pool);
     // The window is symmetric, so every entry is found once from either side: half of the count is its own.
     return symmetric_graph(
-        lists,
+        std::move(windows),
         [&](std::size_t i, std::size_t j, int count) {
             double squared = 0.0;
             for (std::size_t c = 0; c < 3; ++c) {
@@ -214,9 +254,9 @@ SparseMatrix random_walk_color_graph(ImageView image, ThreadPool& pool) {
 }
 
 double color_graph_bytes(std::size_t n_pixels, std::size_t neighbors) {
-    // A neighbour is an index in the lists, one in their reverses, and up to two entries of 12 bytes; a pixel
-    // is a point, its copy in the tree and the row starts.
-    return static_cast<double>(n_pixels) * static_cast<double>(32 * neighbors + 160);
+    // A neighbour is a column and a count, the same in the transpose, and up to two entries of 12 bytes; a
+    // pixel is a point of a few searches, the same in trees, and its place in the rows.
+    return static_cast<double>(n_pixels) * static_cast<double>(34 * neighbors + 320);
 }
 
 }  // namespace deepspec

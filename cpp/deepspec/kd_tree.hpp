@@ -3,150 +3,363 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cfloat>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <numeric>
+#include <span>
 #include <vector>
 
 #include "deepspec/kernels/kernels.hpp"
 
 namespace deepspec {
 
-// Exact nearest neighbours among n points of a few dimensions.
+// The exact nearest neighbours of each of n points of a few dimensions, among these points.
 //
 // Neighbours are ordered by (squared distance, index), so that the answer does not depend on the tree.
-// A node's bound and a point's distance are summed in the same order, which makes the bound a true lower
-// bound in floating point too: pruning never loses a neighbour, not even a tied one.
+// Distances are compared in float first, with a margin for rounding; of the few points within the margin of
+// the k-th, the distances in double decide. The points of a leaf search together: a node is compared with
+// the box around all of them, and a leaf only with those that may have neighbours there.
 template <std::size_t Dimensions>
 class KdTree {
   public:
     using Point = std::array<double, Dimensions>;
 
-    struct Neighbor {
-        double squared_distance;
+    // `points`, at least one, must outlive the tree.
+    explicit KdTree(std::span<const Point> points);
+
+    std::size_t n_leaves() const { return leaves_.size(); }
+
+    // Writes the k <= n nearest points of each point i in the leaves [begin, end), i among them, in no order
+    // to place(i).
+    template <class Place>
+    void search(std::size_t begin, std::size_t end, std::size_t k, Place place) const;
+
+  private:
+    class Search;
+
+    static constexpr std::size_t leaf_size = kernels::leaf_size;
+
+    // Coordinates in float, scaled to [-1, 1].
+    struct Item {
+        std::array<float, Dimensions> position;
         std::int32_t index;
-        bool operator<(const Neighbor& other) const {
+    };
+    struct Box {
+        std::array<float, Dimensions> lower, upper;
+    };
+
+    // What is compared at once, one dimension after the other, filled up with infinity.
+    using Lanes = std::array<std::array<float, leaf_size>, Dimensions>;
+    struct Boxes {
+        Lanes lower, upper;
+    };
+
+    static std::vector<Item> scaled(std::span<const Point> points);
+    static Box bounds(std::span<const Item> items);
+    static void arrange(std::span<Item> items);
+    void make_leaves(std::span<const Item> items);
+    void make_levels();
+    double squared_distance(std::int32_t a, std::int32_t b) const;
+
+    std::size_t size_of(std::size_t leaf) const {
+        return std::min(leaf_size, order_.size() - leaf * leaf_size);
+    }
+
+    std::span<const Point> points_;
+    std::vector<std::int32_t> order_;  // by slot: leaf after leaf
+    std::vector<Lanes> leaves_;
+    std::vector<Box> boxes_;  // of the leaves
+    std::vector<std::vector<Boxes>>
+        levels_;  // the same in groups, then the boxes of groups, ... up to one group
+    const kernels::Kernels& kernel_ = kernels::selected();
+};
+
+// The search for the neighbours of the points of one leaf after another, and what it has found.
+template <std::size_t Dimensions>
+class KdTree<Dimensions>::Search {
+  public:
+    Search(const KdTree& tree, std::size_t k)
+        : tree_(tree),
+          k_(k),
+          capacity_((k / leaf_size + 5) * leaf_size),
+          distances_(leaf_size * capacity_),
+          slots_(leaf_size * capacity_) {
+        found_.capacity = capacity_;
+        found_.distances = distances_.data();
+        found_.slots = slots_.data();
+    }
+
+    void run(std::size_t leaf) {
+        leaf_ = leaf;
+        for (std::size_t q = 0; q < leaf_size; ++q) {
+            found_.counts[q] = 0;
+            found_.limits[q] = q < tree_.size_of(leaf) ? FLT_MAX : -1.0f;
+        }
+        widest_limit_ = FLT_MAX;
+        scan_siblings();
+        scan_rest();
+        for (std::size_t q = 0; q < tree_.size_of(leaf); ++q) {
+            if (found_.counts[q] > k_) tighten(q, k_);
+            if (found_.counts[q] > k_) decide(q);
+        }
+    }
+
+    // The slots of the neighbours of the q-th point of the leaf.
+    std::span<const std::int32_t> nearest(std::size_t q) const { return {slots_.data() + q * capacity_, k_}; }
+
+  private:
+    struct NearLeaf {
+        float squared_distance;
+        std::size_t leaf;
+        bool operator<(const NearLeaf& other) const { return squared_distance < other.squared_distance; }
+    };
+
+    // The leaf itself and the nearest others of its group: enough points for close limits.
+    void scan_siblings() {
+        siblings_.clear();
+        collect(0, leaf_ / leaf_size, siblings_);
+        for (NearLeaf& sibling : siblings_)
+            if (sibling.leaf == leaf_) sibling.squared_distance = -1.0f;
+        const std::size_t count = std::min(siblings_.size(), (k_ + 24) / leaf_size + 1);
+        std::partial_sort(siblings_.begin(), siblings_.begin() + static_cast<std::ptrdiff_t>(count),
+                          siblings_.end());
+        siblings_.resize(count);
+        for (const NearLeaf& sibling : siblings_) scan(sibling.leaf);
+        for (std::size_t q = 0; q < tree_.size_of(leaf_); ++q)
+            if (found_.counts[q] > k_) tighten(q, k_ + k_ / 4);
+        update_widest_limit();
+    }
+
+    void scan_rest() {
+        near_leaves_.clear();
+        collect(tree_.levels_.size() - 1, 0, near_leaves_);
+        // Nearer ones first, for the limits to shrink; sorting them all would take longer than it saves.
+        std::partition(near_leaves_.begin(), near_leaves_.end(),
+                       [&](const NearLeaf& near) { return near.squared_distance < 0.25f * widest_limit_; });
+        for (const NearLeaf& near : near_leaves_)
+            if (near.squared_distance <= widest_limit_ && !is_sibling(near.leaf)) scan(near.leaf);
+    }
+
+    bool is_sibling(std::size_t leaf) const {
+        return std::any_of(siblings_.begin(), siblings_.end(),
+                           [&](const NearLeaf& sibling) { return sibling.leaf == leaf; });
+    }
+
+    // Appends the leaves below a group that are within the widest limit of the leaf's box.
+    void collect(std::size_t level, std::size_t group, std::vector<NearLeaf>& leaves) const {
+        const Boxes& boxes = tree_.levels_[level][group];
+        const Box& box = tree_.boxes_[leaf_];
+        std::array<float, leaf_size> distances, limits;
+        limits.fill(widest_limit_);
+        unsigned near =
+            tree_.kernel_.near_boxes(boxes.lower[0].data(), boxes.upper[0].data(), box.lower.data(),
+                                     box.upper.data(), Dimensions, limits.data(), distances.data());
+        for (; near != 0; near &= near - 1) {
+            const auto lane = static_cast<std::size_t>(std::countr_zero(near));
+            const std::size_t child = group * leaf_size + lane;
+            if (level == 0)
+                leaves.push_back({distances[lane], child});
+            else
+                collect(level - 1, child, leaves);
+        }
+    }
+
+    void scan(std::size_t leaf) {
+        const float* queries = tree_.leaves_[leaf_][0].data();
+        const Box& box = tree_.boxes_[leaf];
+        std::array<float, leaf_size> distances;
+        const unsigned near = tree_.kernel_.near_boxes(queries, queries, box.lower.data(), box.upper.data(),
+                                                       Dimensions, found_.limits, distances.data());
+        unsigned full = tree_.kernel_.scan_leaf(tree_.leaves_[leaf][0].data(),
+                                                static_cast<std::int32_t>(leaf * leaf_size), queries, near,
+                                                Dimensions, found_);
+        if (full == 0) return;
+        for (; full != 0; full &= full - 1)
+            tighten(static_cast<std::size_t>(std::countr_zero(full)), k_ + k_ / 4);
+        update_widest_limit();
+    }
+
+    void update_widest_limit() {
+        widest_limit_ = *std::max_element(std::begin(found_.limits), std::end(found_.limits));
+    }
+
+    // Lowers the limit of a query to about its `most`-th distance and drops what is beyond.
+    void tighten(std::size_t q, std::size_t most) {
+        float* distances = distances_.data() + q * capacity_;
+        const float limit = tree_.kernel_.rank_limit(distances, found_.counts[q], k_, most);
+        found_.limits[q] = std::min(found_.limits[q], widened(limit));
+        found_.counts[q] = tree_.kernel_.keep_near(distances, slots_.data() + q * capacity_, found_.counts[q],
+                                                   found_.limits[q]);
+        if (found_.counts[q] + leaf_size > capacity_) decide(q);
+    }
+
+    // What a squared distance in float may be while that in double is not above one that is `squared` in
+    // float. Rounding two coordinates and their difference moves the difference by up to 2^-23 and the
+    // distance by `shift`; squares and sums add relative errors. Both distances err.
+    static float widened(float squared) {
+        const double shift = std::sqrt(static_cast<double>(Dimensions)) * 0x1p-23;
+        const double distance = std::sqrt(static_cast<double>(squared)) + 2.0 * shift;
+        return static_cast<float>(distance * distance * (1.0 + Dimensions * 0x1p-21));
+    }
+
+    // Keeps the k nearest by (squared distance in double, index).
+    void decide(std::size_t q) {
+        const std::size_t begin = q * capacity_;
+        const std::int32_t query = tree_.order_[leaf_ * leaf_size + q];
+        candidates_.clear();
+        for (std::size_t i = begin; i < begin + found_.counts[q]; ++i) {
+            const std::int32_t index = tree_.order_[static_cast<std::size_t>(slots_[i])];
+            candidates_.push_back({tree_.squared_distance(query, index), index, slots_[i], distances_[i]});
+        }
+        std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
+                         candidates_.end());
+        for (std::size_t j = 0; j < k_; ++j) {
+            slots_[begin + j] = candidates_[j].slot;
+            distances_[begin + j] = candidates_[j].rounded_distance;
+        }
+        found_.counts[q] = k_;
+    }
+
+    struct Candidate {
+        double squared_distance;
+        std::int32_t index, slot;
+        float rounded_distance;
+        bool operator<(const Candidate& other) const {
             return squared_distance < other.squared_distance ||
                    (squared_distance == other.squared_distance && index < other.index);
         }
     };
 
-    explicit KdTree(const std::vector<Point>& points) : order_(points.size()) {
-        std::iota(order_.begin(), order_.end(), 0);
-        build(points, 0, points.size());
-        for (Node& node : nodes_) {
-            if (node.right != 0) continue;
-            node.leaf = leaves_.size();
-            leaves_.emplace_back();
-            for (auto& axis : leaves_.back()) axis.fill(std::numeric_limits<double>::infinity());
-            for (std::size_t d = 0; d < Dimensions; ++d)
-                for (std::size_t i = node.begin; i < node.end; ++i)
-                    leaves_.back()[d][i - node.begin] = points[static_cast<std::size_t>(order_[i])][d];
-        }
-    }
-
-    // The points in the order of the leaves: queries made in this order find the cache warm.
-    const std::vector<std::int32_t>& order() const { return order_; }
-
-    // The k nearest points to `query`, nearest first; k <= n. `nearest` is overwritten.
-    void search(const Point& query, std::size_t k, std::vector<Neighbor>& nearest) const {
-        nearest.assign(k,
-                       {std::numeric_limits<double>::infinity(), std::numeric_limits<std::int32_t>::max()});
-        descend(0, query, nearest);
-    }
-
-  private:
-    static constexpr std::size_t leaf_size = kernels::leaf_size;
-
-    struct Node {
-        Point lower, upper;
-        std::size_t begin, end;
-        std::size_t right;  // the left child follows its parent; 0 marks a leaf
-        std::size_t leaf;
-    };
-
-    // One dimension after the other, filled up with points at infinity.
-    using Leaf = std::array<std::array<double, leaf_size>, Dimensions>;
-
-    std::size_t build(const std::vector<Point>& points, std::size_t begin, std::size_t end) {
-        const std::size_t self = nodes_.size();
-        Node node{points[static_cast<std::size_t>(order_[begin])],
-                  points[static_cast<std::size_t>(order_[begin])],
-                  begin,
-                  end,
-                  0,
-                  0};
-        for (std::size_t i = begin; i < end; ++i) {
-            const Point& p = points[static_cast<std::size_t>(order_[i])];
-            for (std::size_t d = 0; d < Dimensions; ++d) {
-                node.lower[d] = std::min(node.lower[d], p[d]);
-                node.upper[d] = std::max(node.upper[d], p[d]);
-            }
-        }
-        nodes_.push_back(node);
-        if (end - begin <= leaf_size) return self;
-        std::size_t widest = 0;
-        for (std::size_t d = 1; d < Dimensions; ++d)
-            if (node.upper[d] - node.lower[d] > node.upper[widest] - node.lower[widest]) widest = d;
-        const std::size_t middle = begin + (end - begin) / 2;
-        const auto at = [&](std::size_t i) { return order_.begin() + static_cast<std::ptrdiff_t>(i); };
-        std::nth_element(at(begin), at(middle), at(end), [&](std::int32_t a, std::int32_t b) {
-            const double x = points[static_cast<std::size_t>(a)][widest];
-            const double y = points[static_cast<std::size_t>(b)][widest];
-            return x < y || (x == y && a < b);
-        });
-        build(points, begin, middle);
-        const std::size_t right = build(points, middle, end);
-        nodes_[self].right = right;
-        return self;
-    }
-
-    static double squared_distance(const Node& node, const Point& query) {
-        double sum = 0.0;
-        for (std::size_t d = 0; d < Dimensions; ++d) {
-            const double gap = std::max({node.lower[d] - query[d], query[d] - node.upper[d], 0.0});
-            sum += gap * gap;
-        }
-        return sum;
-    }
-
-    void descend(std::size_t index, const Point& query, std::vector<Neighbor>& nearest) const {
-        const Node& node = nodes_[index];
-        if (node.right == 0) return scan(node, query, nearest);
-        std::size_t near = index + 1, far = node.right;
-        double near_bound = squared_distance(nodes_[near], query);
-        double far_bound = squared_distance(nodes_[far], query);
-        if (far_bound < near_bound) {
-            std::swap(near, far);
-            std::swap(near_bound, far_bound);
-        }
-        // Not >=: a point at the same distance with a smaller index still belongs to the answer.
-        if (near_bound > nearest.back().squared_distance) return;
-        descend(near, query, nearest);
-        if (far_bound > nearest.back().squared_distance) return;
-        descend(far, query, nearest);
-    }
-
-    void scan(const Node& leaf, const Point& query, std::vector<Neighbor>& nearest) const {
-        std::array<double, leaf_size> distances;
-        unsigned near = kernel_.leaf_distances(leaves_[leaf.leaf].front().data(), query.data(), Dimensions,
-                                               nearest.back().squared_distance, distances.data());
-        near &= (1u << (leaf.end - leaf.begin)) - 1;  // while fewer than k are known, infinity is near too
-        for (; near != 0; near &= near - 1) {
-            const auto i = static_cast<std::size_t>(std::countr_zero(near));
-            const Neighbor candidate{distances[i], order_[leaf.begin + i]};
-            if (!(candidate < nearest.back())) continue;
-            std::size_t slot = nearest.size() - 1;
-            for (; slot > 0 && candidate < nearest[slot - 1]; --slot) nearest[slot] = nearest[slot - 1];
-            nearest[slot] = candidate;
-        }
-    }
-
-    std::vector<Node> nodes_;
-    std::vector<std::int32_t> order_;
-    std::vector<Leaf> leaves_;
-    const kernels::Kernels& kernel_ = kernels::selected();
+    const KdTree& tree_;
+    std::size_t k_;
+    std::size_t capacity_;  // k and what a few leaves add before the farthest are dropped
+    std::vector<float> distances_;
+    std::vector<std::int32_t> slots_;
+    kernels::Candidates found_{};
+    std::size_t leaf_ = 0;
+    float widest_limit_ = 0.0f;
+    std::vector<NearLeaf> siblings_, near_leaves_;
+    std::vector<Candidate> candidates_;
 };
+
+template <std::size_t Dimensions>
+template <class Place>
+void KdTree<Dimensions>::search(std::size_t begin, std::size_t end, std::size_t k, Place place) const {
+    Search search(*this, k);
+    for (std::size_t leaf = begin; leaf < end; ++leaf) {
+        search.run(leaf);
+        for (std::size_t q = 0; q < size_of(leaf); ++q) {
+            std::int32_t* out = place(static_cast<std::size_t>(order_[leaf * leaf_size + q]));
+            for (const std::int32_t slot : search.nearest(q)) *out++ = order_[static_cast<std::size_t>(slot)];
+        }
+    }
+}
+
+template <std::size_t Dimensions>
+KdTree<Dimensions>::KdTree(std::span<const Point> points) : points_(points) {
+    std::vector<Item> items = scaled(points);
+    arrange(items);
+    make_leaves(items);
+    make_levels();
+}
+
+template <std::size_t Dimensions>
+auto KdTree<Dimensions>::scaled(std::span<const Point> points) -> std::vector<Item> {
+    double largest = 0.0;
+    for (const Point& point : points)
+        for (const double x : point) largest = std::max(largest, std::abs(x));
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    const double scale = std::ldexp(1.0, -std::max(exponent, -1000));  // a power of two: exact
+    std::vector<Item> items(points.size());
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        for (std::size_t d = 0; d < Dimensions; ++d)
+            items[i].position[d] = static_cast<float>(points[i][d] * scale);
+        items[i].index = static_cast<std::int32_t>(i);
+    }
+    return items;
+}
+
+template <std::size_t Dimensions>
+auto KdTree<Dimensions>::bounds(std::span<const Item> items) -> Box {
+    Box box{items.front().position, items.front().position};
+    for (const Item& item : items)
+        for (std::size_t d = 0; d < Dimensions; ++d) {
+            box.lower[d] = std::min(box.lower[d], item.position[d]);
+            box.upper[d] = std::max(box.upper[d], item.position[d]);
+        }
+    return box;
+}
+
+// Halves across the widest dimension. Whole leaves, whole groups of them and so on stay together: all leaves
+// but the last are full, and the boxes of every level are small.
+template <std::size_t Dimensions>
+void KdTree<Dimensions>::arrange(std::span<Item> items) {
+    if (items.size() <= leaf_size) return;
+    const Box box = bounds(items);
+    std::size_t widest = 0;
+    for (std::size_t d = 1; d < Dimensions; ++d)
+        if (box.upper[d] - box.lower[d] > box.upper[widest] - box.lower[widest]) widest = d;
+    std::size_t unit = leaf_size;
+    while (unit * leaf_size < items.size()) unit *= leaf_size;
+    const std::size_t middle = std::max(unit, (items.size() + unit) / 2 / unit * unit);
+    std::nth_element(
+        items.begin(), items.begin() + static_cast<std::ptrdiff_t>(middle), items.end(),
+        [widest](const Item& a, const Item& b) { return a.position[widest] < b.position[widest]; });
+    arrange(items.first(middle));
+    arrange(items.subspan(middle));
+}
+
+template <std::size_t Dimensions>
+void KdTree<Dimensions>::make_leaves(std::span<const Item> items) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    for (std::size_t begin = 0; begin < items.size(); begin += leaf_size) {
+        const auto members = items.subspan(begin, std::min(leaf_size, items.size() - begin));
+        boxes_.push_back(bounds(members));
+        Lanes& leaf = leaves_.emplace_back();
+        for (std::size_t d = 0; d < Dimensions; ++d)
+            for (std::size_t i = 0; i < leaf_size; ++i)
+                leaf[d][i] = i < members.size() ? members[i].position[d] : infinity;
+    }
+    for (const Item& item : items) order_.push_back(item.index);
+}
+
+template <std::size_t Dimensions>
+void KdTree<Dimensions>::make_levels() {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    std::vector<Box> boxes = boxes_;
+    do {
+        std::vector<Boxes> groups;
+        std::vector<Box> around;
+        for (std::size_t begin = 0; begin < boxes.size(); begin += leaf_size) {
+            Boxes& group = groups.emplace_back();
+            for (std::size_t d = 0; d < Dimensions; ++d) {
+                group.lower[d].fill(infinity);
+                group.upper[d].fill(infinity);
+            }
+            Box& whole = around.emplace_back(boxes[begin]);
+            for (std::size_t i = begin; i < std::min(begin + leaf_size, boxes.size()); ++i)
+                for (std::size_t d = 0; d < Dimensions; ++d) {
+                    group.lower[d][i - begin] = boxes[i].lower[d];
+                    group.upper[d][i - begin] = boxes[i].upper[d];
+                    whole.lower[d] = std::min(whole.lower[d], boxes[i].lower[d]);
+                    whole.upper[d] = std::max(whole.upper[d], boxes[i].upper[d]);
+                }
+        }
+        levels_.push_back(std::move(groups));
+        boxes = std::move(around);
+    } while (boxes.size() > 1);
+}
+
+template <std::size_t Dimensions>
+double KdTree<Dimensions>::squared_distance(std::int32_t a, std::int32_t b) const {
+    const Point& p = points_[static_cast<std::size_t>(a)];
+    const Point& q = points_[static_cast<std::size_t>(b)];
+    double sum = 0.0;
+    for (std::size_t d = 0; d < Dimensions; ++d) sum += (p[d] - q[d]) * (p[d] - q[d]);
+    return sum;
+}
 
 }  // namespace deepspec

@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -225,6 +226,20 @@ void random_walk_weights_by_hand() {
     check_equal(random_walk_color_graph(gray_image(1, 2, {0, 1}).view(), pool), {{6, 0}, {0, 6}});
 }
 
+void bad_searches_are_named() {
+    ThreadPool pool(1);
+    const Image image = constant_image(2, 2);
+    CHECK_THROWS(std::invalid_argument, "got 0", knn_color_graph(image.view(), {}, pool));
+    const std::vector<ColorSearch> many(128, ColorSearch{1, 1.0});
+    CHECK_THROWS(std::invalid_argument, "got 128", knn_color_graph(image.view(), many, pool));
+    const ColorSearch none[] = {{2, 1.0}, {0, 1.0}};
+    CHECK_THROWS(std::invalid_argument, "neighbors", knn_color_graph(image.view(), none, pool));
+    CHECK_THROWS(std::invalid_argument, "neighbors", knn_hsv_color_graph(image.view(), 0, pool));
+    // As many as there may be: each pixel finds itself from both ends of every search.
+    const SparseMatrix graph = knn_color_graph(image.view(), {many.data(), 127}, pool);
+    CHECK(graph.values == std::vector<double>(4, 254.0));
+}
+
 void threads_leave_no_trace() {
     const Image image = random_image(37, 41);
     const std::function<SparseMatrix(ThreadPool&)> graphs[] = {
@@ -253,6 +268,7 @@ int main() {
     knn_counts_by_hand();
     hsv_weights_by_hand();
     random_walk_weights_by_hand();
+    bad_searches_are_named();
     threads_leave_no_trace();
     return check::result();
 }

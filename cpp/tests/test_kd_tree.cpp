@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <random>
+#include <stdexcept>
 
 #include "check.hpp"
 #include "deepspec/kd_tree.hpp"
@@ -8,11 +9,16 @@ using namespace deepspec;
 
 namespace {
 
+constexpr int skipped = 77;  // ctest's SKIP_RETURN_CODE
+
+template <std::size_t D>
+using Points = std::vector<std::array<double, D>>;
+
 // Coordinates of `levels` steps from 0 to 1; few levels make duplicates and ties.
 template <std::size_t D>
-std::vector<std::array<double, D>> random_points(std::size_t n, int levels, unsigned seed) {
+Points<D> random_points(std::size_t n, int levels, unsigned seed) {
     std::mt19937 random(seed);
-    std::vector<std::array<double, D>> points(n);
+    Points<D> points(n);
     for (auto& point : points)
         for (double& coordinate : point)
             coordinate = static_cast<double>(random() % static_cast<unsigned>(levels)) / levels;
@@ -20,55 +26,97 @@ std::vector<std::array<double, D>> random_points(std::size_t n, int levels, unsi
 }
 
 template <std::size_t D>
-void check_against_brute_force(const std::vector<std::array<double, D>>& points,
-                               const std::vector<std::array<double, D>>& queries) {
-    using Neighbor = typename KdTree<D>::Neighbor;
+Points<D> mapped(Points<D> points, double scale, double shift) {
+    for (auto& point : points)
+        for (double& coordinate : point) coordinate = scale * coordinate + shift;
+    return points;
+}
+
+// The k nearest of points[i] by (squared distance, index), ascending by index.
+template <std::size_t D>
+std::vector<std::int32_t> expected_neighbors(const Points<D>& points, std::size_t i, std::size_t k) {
+    std::vector<std::pair<double, std::int32_t>> all;
+    for (std::size_t j = 0; j < points.size(); ++j) {
+        double squared = 0.0;
+        for (std::size_t d = 0; d < D; ++d)
+            squared += (points[j][d] - points[i][d]) * (points[j][d] - points[i][d]);
+        all.emplace_back(squared, static_cast<std::int32_t>(j));
+    }
+    std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(k), all.end());
+    std::vector<std::int32_t> nearest;
+    for (std::size_t j = 0; j < k; ++j) nearest.push_back(all[j].second);
+    std::sort(nearest.begin(), nearest.end());
+    return nearest;
+}
+
+// Every `step`-th point against brute force.
+template <std::size_t D>
+void check_neighbors(const Points<D>& points, std::size_t k, std::size_t step = 1) {
     const KdTree<D> tree(points);
-
-    std::vector<std::int32_t> order = tree.order();
-    std::sort(order.begin(), order.end());
-    for (std::size_t i = 0; i < points.size(); ++i) CHECK_EQUAL(order[i], static_cast<std::int32_t>(i));
-
-    std::vector<Neighbor> nearest;
-    for (const auto& query : queries) {
-        std::vector<Neighbor> all;
-        for (std::size_t i = 0; i < points.size(); ++i) {
-            double squared = 0.0;
-            for (std::size_t d = 0; d < D; ++d)
-                squared += (points[i][d] - query[d]) * (points[i][d] - query[d]);
-            all.push_back({squared, static_cast<std::int32_t>(i)});
-        }
-        std::sort(all.begin(), all.end());
-        for (const std::size_t k : {std::size_t{1}, std::size_t{2}, std::size_t{20}, points.size()}) {
-            if (k > points.size()) continue;
-            tree.search(query, k, nearest);
-            CHECK_EQUAL(nearest.size(), k);
-            for (std::size_t j = 0; j < k; ++j) {
-                CHECK_EQUAL(nearest[j].index, all[j].index);
-                CHECK_EQUAL(nearest[j].squared_distance, all[j].squared_distance);
-            }
-        }
+    std::vector<std::vector<std::int32_t>> found(points.size());
+    const auto place = [&](std::size_t i) {
+        CHECK(found[i].empty());
+        found[i].resize(k);
+        return found[i].data();
+    };
+    const std::size_t middle = tree.n_leaves() / 3;
+    tree.search(middle, tree.n_leaves(), k, place);
+    tree.search(0, middle, k, place);
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        CHECK_EQUAL(found[i].size(), k);
+        if (i % step != 0) continue;
+        std::sort(found[i].begin(), found[i].end());
+        CHECK(found[i] == expected_neighbors(points, i, k));
     }
 }
 
 template <std::size_t D>
 void check_dimension() {
-    for (const std::size_t n : {1u, 2u, 16u, 17u, 33u, 400u})
-        for (const int levels : {1, 2, 5, 1'000'000}) {
-            const auto points = random_points<D>(n, levels, 1);
-            check_against_brute_force(points, points);
-            auto elsewhere = random_points<D>(20, levels, 2);
-            for (auto& query : elsewhere)
-                for (double& coordinate : query) coordinate = 3.0 * coordinate - 1.0;
-            check_against_brute_force(points, elsewhere);
-        }
+    for (const std::size_t n : {1u, 2u, 16u, 17u, 33u, 257u, 400u})
+        for (const int levels : {1, 2, 5, 1'000'000})
+            for (const std::size_t k : {std::size_t{1}, std::size_t{2}, std::size_t{20}, n})
+                if (k <= n) check_neighbors(random_points<D>(n, levels, 1), k);
+    // Three levels of groups, the last of each not full.
+    for (const int levels : {3, 256, 1'000'000}) check_neighbors(random_points<D>(5000, levels, 2), 20, 50);
+}
+
+// Coordinates that differ less than floats do, or that floats do not hold.
+void check_beyond_float() {
+    for (const double scale : {1e-9, 1e-7, 1e-5}) {
+        check_neighbors(mapped(random_points<5>(600, 1'000'000, 3), scale, 0.7), 10, 3);
+        check_neighbors(mapped(random_points<5>(600, 4, 3), scale, -0.7), 10, 3);
+        auto clusters = mapped(random_points<5>(600, 1'000'000, 3), scale, 0.0);
+        for (std::size_t i = 0; i < clusters.size(); ++i) clusters[i][0] += static_cast<double>(i % 7);
+        check_neighbors(clusters, 100, 3);
+    }
+    for (const double scale : {1e-100, 1e-30, 1e30, 1e150})
+        check_neighbors(mapped(random_points<6>(300, 1'000'000, 4), scale, 0.0), 7);
+    check_neighbors(mapped(random_points<2>(100, 1'000'000, 4), 0.0, 0.0), 7);
+}
+
+// More ties than a search has room for.
+void check_many_ties() {
+    check_neighbors(Points<5>(1500, {0.1, 0.2, 0.3, 0.4, 0.5}), 20, 10);
+    Points<2> ring;
+    for (int i = 0; i < 500; ++i) ring.push_back({i % 2 == 0 ? 1.0 : -1.0, 0.0});
+    ring.push_back({0.0, 0.0});
+    check_neighbors(ring, 30, 5);
 }
 
 }  // namespace
 
+// Tests the instruction set that $DEEPSPEC_ISA forces, or the one this processor gets by itself.
 int main() {
+    try {
+        kernels::selected();
+    } catch (const std::invalid_argument& error) {
+        std::cerr << error.what() << "\n";
+        return skipped;
+    }
     check_dimension<2>();
     check_dimension<5>();
     check_dimension<6>();
+    check_beyond_float();
+    check_many_ties();
     return check::result();
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -107,30 +108,97 @@ void check_fixed_point(const Kernels& kernels) {
     CHECK_EQUAL(y_columns == expected_columns, true);
 }
 
-// To the last bit: a neighbour's rank among equal distances must not depend on the instruction set.
-void check_leaf_distances(const Kernels& kernels, std::size_t dimensions) {
-    std::mt19937 random(8);
-    std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-    std::vector<double> leaf(dimensions * leaf_size), query(dimensions);
-    for (double& coordinate : leaf) coordinate = uniform(random);
-    for (double& coordinate : query) coordinate = uniform(random);
-    leaf[leaf_size - 1] = HUGE_VAL;  // as leaves are filled up
-    std::vector<double> expected(leaf_size, 0.0);
+// To the last bit: a box must never seem farther than the points in it.
+void check_near_boxes(const Kernels& kernels, std::size_t dimensions) {
+    std::vector<float> lower = random_floats(dimensions * leaf_size, 8), upper = lower;
+    const std::vector<float> sides = random_floats(dimensions * leaf_size, 9);
+    for (std::size_t i = 0; i < upper.size(); ++i) upper[i] += std::max(0.0f, sides[i]);  // many are points
+    for (std::size_t d = 0; d < dimensions; ++d) lower[(d + 1) * leaf_size - 1] = HUGE_VALF;  // filled up
+    for (std::size_t d = 0; d < dimensions; ++d) upper[(d + 1) * leaf_size - 1] = HUGE_VALF;
+    const std::vector<float> box_lower = random_floats(dimensions, 10);
+    std::vector<float> box_upper = box_lower;
+    for (float& side : box_upper) side += 0.25f;
+    std::vector<float> expected(leaf_size, 0.0f);
     for (std::size_t d = 0; d < dimensions; ++d)
         for (std::size_t i = 0; i < leaf_size; ++i) {
-            const double gap = leaf[d * leaf_size + i] - query[d];
+            const std::size_t at = d * leaf_size + i;
+            const float gap = std::max({lower[at] - box_upper[d], box_lower[d] - upper[at], 0.0f});
             expected[i] += gap * gap;
         }
-    for (const double limit : {0.0, expected[0], expected[7], HUGE_VAL}) {
-        std::vector<double> distances(leaf_size, NAN);
-        const unsigned near =
-            kernels.leaf_distances(leaf.data(), query.data(), dimensions, limit, distances.data());
-        for (std::size_t i = 0; i < leaf_size; ++i) {
-            CHECK_EQUAL(distances[i], expected[i]);
-            CHECK_EQUAL(near >> i & 1u, expected[i] <= limit ? 1u : 0u);
-        }
-        CHECK_EQUAL(near >> leaf_size, 0u);
+    std::vector<float> limits = random_floats(leaf_size, 11), distances(leaf_size, NAN);
+    limits[1] = expected[1];
+    limits[2] = FLT_MAX;
+    limits[leaf_size - 1] = FLT_MAX;
+    const unsigned near = kernels.near_boxes(lower.data(), upper.data(), box_lower.data(), box_upper.data(),
+                                             dimensions, limits.data(), distances.data());
+    for (std::size_t i = 0; i < leaf_size; ++i) {
+        CHECK_EQUAL(distances[i], expected[i]);
+        CHECK_EQUAL(near >> i & 1u, expected[i] <= limits[i] ? 1u : 0u);
     }
+    CHECK_EQUAL(near >> leaf_size, 0u);
+}
+
+void check_scan_leaf(const Kernels& kernels, std::size_t dimensions) {
+    constexpr std::size_t capacity = 3 * leaf_size;
+    constexpr unsigned which = 0xa5c3;
+    std::vector<float> leaf = random_floats(dimensions * leaf_size, 12);
+    for (std::size_t d = 0; d < dimensions; ++d) leaf[(d + 1) * leaf_size - 1] = HUGE_VALF;
+    const std::vector<float> queries = random_floats(dimensions * leaf_size, 13);
+    std::vector<float> distances(leaf_size * capacity, -1.0f);
+    std::vector<std::int32_t> slots(leaf_size * capacity, -1);
+    deepspec::kernels::Candidates found{capacity, distances.data(), slots.data(), {}, {}};
+    for (std::size_t q = 0; q < leaf_size; ++q) {
+        found.counts[q] = 2 * q;  // the last of them are left without room
+        found.limits[q] = q == 0 ? FLT_MAX : 0.4f * static_cast<float>(dimensions);
+    }
+    const unsigned full = kernels.scan_leaf(leaf.data(), 100, queries.data(), which, dimensions, found);
+    for (std::size_t q = 0; q < leaf_size; ++q) {
+        std::size_t count = 2 * q;
+        for (std::size_t i = 0; i < leaf_size && (which >> q & 1u) != 0; ++i) {
+            float squared = 0.0f;
+            for (std::size_t d = 0; d < dimensions; ++d) {
+                const float gap = leaf[d * leaf_size + i] - queries[d * leaf_size + q];
+                squared += gap * gap;
+            }
+            if (squared > found.limits[q]) continue;
+            CHECK_EQUAL(distances[q * capacity + count], squared);
+            CHECK_EQUAL(slots[q * capacity + count], 100 + static_cast<std::int32_t>(i));
+            ++count;
+        }
+        CHECK_EQUAL(found.counts[q], count);
+        for (std::size_t i = 0; i < 2 * q; ++i) CHECK_EQUAL(slots[q * capacity + i], -1);
+        CHECK_EQUAL(full >> q & 1u, (which >> q & 1u) != 0 && count + leaf_size > capacity ? 1u : 0u);
+    }
+}
+
+void check_ranks(const Kernels& kernels, std::size_t count, std::size_t least, std::size_t most, int levels) {
+    std::mt19937 random(static_cast<unsigned>(14 + count));
+    std::vector<float> distances(count);
+    std::vector<std::int32_t> slots(count + leaf_size);
+    for (std::size_t i = 0; i < count; ++i) {
+        distances[i] =
+            static_cast<float>(random() % static_cast<unsigned>(levels)) / static_cast<float>(levels);
+        slots[i] = static_cast<std::int32_t>(7 * i);
+    }
+    std::vector<float> given = distances;
+    given.resize(count + leaf_size, NAN);
+    const float limit = kernels.rank_limit(given.data(), count, least, most);
+    std::vector<float> kept;
+    std::vector<std::int32_t> kept_slots;
+    for (std::size_t i = 0; i < count; ++i)
+        if (distances[i] <= limit) {
+            kept.push_back(distances[i]);
+            kept_slots.push_back(slots[i]);
+        }
+    CHECK(kept.size() >= least);
+    if (kept.size() > most) {  // only for what is nearly equal to the distance of rank `least`
+        std::vector<float> sorted = kept;
+        std::sort(sorted.begin(), sorted.end());
+        CHECK_NEAR(sorted[least - 1], sorted.back(), 0.005);
+    }
+    CHECK_EQUAL(kernels.keep_near(given.data(), slots.data(), count, limit), kept.size());
+    CHECK(std::equal(kept.begin(), kept.end(), given.begin()));
+    CHECK(std::equal(kept_slots.begin(), kept_slots.end(), slots.begin()));
 }
 
 // dots and subtract, beside sums one after the other.
@@ -182,6 +250,15 @@ int main() {
             for (const float least : {0.0f, -HUGE_VALF}) check_gram(kernels, channels, scale, least);
     check_product(kernels);
     check_fixed_point(kernels);
-    for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) check_leaf_distances(kernels, dimensions);
+    for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) {
+        check_near_boxes(kernels, dimensions);
+        check_scan_leaf(kernels, dimensions);
+    }
+    for (const std::size_t count : {1u, 15u, 16u, 17u, 64u, 90u})
+        for (const int levels : {1, 2, 7, 1'000'000}) {
+            check_ranks(kernels, count, 1, 1, levels);
+            check_ranks(kernels, count, count, count, levels);
+            check_ranks(kernels, count, (count + 1) / 2, (count + 1) / 2 + 3, levels);
+        }
     return check::result();
 }

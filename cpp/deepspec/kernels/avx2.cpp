@@ -33,6 +33,17 @@ struct Avx2 {
         const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
         _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
     }
+    static type subtract(type a, type b) { return _mm256_sub_ps(a, b); }
+    static unsigned at_most(type a, type b) {
+        return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+    }
+    static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static float largest(type a) {
+        __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+        return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+    }
+    static constexpr bool packs = false;
 };
 
 struct Avx2Double {
@@ -42,7 +53,6 @@ struct Avx2Double {
     static type load(const double* p) { return _mm256_loadu_pd(p); }
     static type broadcast(double a) { return _mm256_set1_pd(a); }
     static void store(double* p, type a) { _mm256_storeu_pd(p, a); }
-    static type subtract(type a, type b) { return _mm256_sub_pd(a, b); }
     static type add(type a, type b) { return _mm256_add_pd(a, b); }
     static type mul(type a, type b) { return _mm256_mul_pd(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
@@ -50,12 +60,10 @@ struct Avx2Double {
         const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
         return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
     }
-    static unsigned at_most(type a, type b) {
-        return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
-    }
 };
 
 #include "deepspec/kernels/kernels.inl"
+#include "deepspec/kernels/neighbors.inl"
 
 }  // namespace
 
@@ -65,6 +73,9 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          tile_to_fixed<Avx2>,
                                                          tile_product<Avx2, 4, float>,
                                                          tile_product<Avx2, 4, std::uint16_t>,
-                                                         leaf_distances<Avx2Double>,
+                                                         near_boxes<Avx2>,
+                                                         scan_leaf<Avx2>,
+                                                         rank_limit<Avx2>,
+                                                         keep_near<Avx2>,
                                                          dots<Avx2Double>,
                                                          subtract<Avx2Double>};

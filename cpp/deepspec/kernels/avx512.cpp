@@ -33,6 +33,18 @@ struct Avx512 {
         const __m128 e = _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1));
         _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), e));
     }
+    static type subtract(type a, type b) { return _mm512_sub_ps(a, b); }
+    static unsigned at_most(type a, type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+    static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static float largest(type a) { return _mm512_reduce_max_ps(a); }
+    static constexpr bool packs = true;
+    static void pack(float* out, type a, unsigned lanes) {
+        store(out, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), a));
+    }
+    static void pack(std::int32_t* out, const std::int32_t* in, unsigned lanes) {
+        const __m512i a = _mm512_loadu_si512(in);
+        _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), a));
+    }
 };
 
 struct Avx512Double {
@@ -42,15 +54,14 @@ struct Avx512Double {
     static type load(const double* p) { return _mm512_loadu_pd(p); }
     static type broadcast(double a) { return _mm512_set1_pd(a); }
     static void store(double* p, type a) { _mm512_storeu_pd(p, a); }
-    static type subtract(type a, type b) { return _mm512_sub_pd(a, b); }
     static type add(type a, type b) { return _mm512_add_pd(a, b); }
     static type mul(type a, type b) { return _mm512_mul_pd(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
     static double sum(type a) { return _mm512_reduce_add_pd(a); }
-    static unsigned at_most(type a, type b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 };
 
 #include "deepspec/kernels/kernels.inl"
+#include "deepspec/kernels/neighbors.inl"
 
 }  // namespace
 
@@ -60,6 +71,9 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            tile_to_fixed<Avx512>,
                                                            tile_product<Avx512, 6, float>,
                                                            tile_product<Avx512, 6, std::uint16_t>,
-                                                           leaf_distances<Avx512Double>,
+                                                           near_boxes<Avx512>,
+                                                           scan_leaf<Avx512>,
+                                                           rank_limit<Avx512>,
+                                                           keep_near<Avx512>,
                                                            dots<Avx512Double>,
                                                            subtract<Avx512Double>};

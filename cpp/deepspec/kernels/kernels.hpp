@@ -15,6 +15,15 @@ inline constexpr float fixed_one = 65535.0f;
 inline constexpr std::size_t leaf_size = 16;
 inline constexpr std::size_t length_unit = 8;  // what the lengths of long vectors are a multiple of
 
+// What the queries of a leaf have found so far: squared distances and the slots of the points.
+struct Candidates {
+    std::size_t capacity;  // of a query, a multiple of leaf_size
+    float* distances;      // (leaf_size, capacity)
+    std::int32_t* slots;
+    std::size_t counts[leaf_size];
+    float limits[leaf_size];
+};
+
 struct Kernels {
     const char* instruction_set;
 
@@ -38,10 +47,24 @@ struct Kernels {
     void (*product_fixed)(const std::uint16_t* tile, const float* x_rows, const float* x_columns,
                           float* y_rows, float* y_columns);
 
-    // Squared distances of the points of a leaf, (dimensions, leaf_size), from a query; bit i of the result
-    // says that the i-th is at most `limit`. Summed dimension after dimension, without fused multiply-add.
-    unsigned (*leaf_distances)(const double* leaf, const double* query, std::size_t dimensions, double limit,
-                               double* distances);
+    // Squared distances of leaf_size boxes, whose bounds are (dimensions, leaf_size), from one box; bit i of
+    // the result says that the i-th is at most limits[i].
+    unsigned (*near_boxes)(const float* lower, const float* upper, const float* box_lower,
+                           const float* box_upper, std::size_t dimensions, const float* limits,
+                           float* distances);
+
+    // Appends to what each query of which a bit is set has found the points of a leaf within its limit; the
+    // leaf and the queries are (dimensions, leaf_size). Bit q of the result says that the q-th of them may
+    // have no room for another leaf. Sums as near_boxes does, so that no point is nearer than its box.
+    unsigned (*scan_leaf)(const float* leaf, std::int32_t first_slot, const float* queries, unsigned which,
+                          std::size_t dimensions, Candidates& found);
+
+    // A limit that at least `least` distances are within, and at most `most` but for those that are nearly
+    // equal. `distances` may be written up to the next multiple of leaf_size.
+    float (*rank_limit)(float* distances, std::size_t count, std::size_t least, std::size_t most);
+
+    // Moves what is within the limit to the front, in order, and returns how many there are.
+    std::size_t (*keep_near)(float* distances, std::int32_t* slots, std::size_t count, float limit);
 
     // products[j] = the dot product of vector j with x; the vectors are `stride` numbers apart.
     void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x,

@@ -1,7 +1,6 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats relu, least, add_sums, and load and store_fixed for 16-bit integers; of doubles subtract,
-// at_most, sum.
+// of floats greater, lesser, add_sums, and load and store_fixed for 16-bit integers; of doubles sum.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
 template <class V, int ROWS, int COLUMNS>
@@ -102,28 +101,6 @@ inline void tile_product(const Entry* tile, const float* x_rows, const float* x_
         }
         for (int v = 0; v < CHUNK; ++v) V::store(y_columns + j + v * V::width, y[v]);
     }
-}
-
-template <class V>
-inline unsigned leaf_distances(const double* leaf, const double* query, std::size_t dimensions, double limit,
-                               double* distances) {
-    using deepspec::kernels::leaf_size;
-    constexpr int n_vectors = leaf_size / V::width;
-    typename V::type sums[n_vectors];
-    for (int v = 0; v < n_vectors; ++v) sums[v] = V::zero();
-    for (std::size_t d = 0; d < dimensions; ++d) {
-        const typename V::type position = V::broadcast(query[d]);
-        for (int v = 0; v < n_vectors; ++v) {
-            const typename V::type gap = V::subtract(V::load(leaf + d * leaf_size + v * V::width), position);
-            sums[v] = V::add(sums[v], V::mul(gap, gap));
-        }
-    }
-    unsigned near = 0;
-    for (int v = 0; v < n_vectors; ++v) {
-        V::store(distances + v * V::width, sums[v]);
-        near |= V::at_most(sums[v], V::broadcast(limit)) << (v * V::width);
-    }
-    return near;
 }
 
 // Long vectors are read in pieces that stay in the first-level cache while every vector meets x.

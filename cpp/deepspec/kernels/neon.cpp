@@ -23,6 +23,16 @@ struct Neon {
         const type sums = vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
         vst1q_f32(out, vaddq_f32(vld1q_f32(out), sums));
     }
+    static type subtract(type a, type b) { return vsubq_f32(a, b); }
+    static unsigned at_most(type a, type b) {
+        const std::uint32_t bits[width] = {1, 2, 4, 8};
+        return vaddvq_u32(vandq_u32(vcleq_f32(a, b), vld1q_u32(bits)));
+    }
+    static unsigned count(unsigned lanes) {
+        return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
+    }
+    static float largest(type a) { return vmaxvq_f32(a); }
+    static constexpr bool packs = false;
 };
 
 struct NeonDouble {
@@ -32,18 +42,14 @@ struct NeonDouble {
     static type load(const double* p) { return vld1q_f64(p); }
     static type broadcast(double a) { return vdupq_n_f64(a); }
     static void store(double* p, type a) { vst1q_f64(p, a); }
-    static type subtract(type a, type b) { return vsubq_f64(a, b); }
     static type add(type a, type b) { return vaddq_f64(a, b); }
     static type mul(type a, type b) { return vmulq_f64(a, b); }
     static type multiply_add(type a, type b, type c) { return vfmaq_f64(c, a, b); }
     static double sum(type a) { return vaddvq_f64(a); }
-    static unsigned at_most(type a, type b) {
-        const uint64x2_t lanes = vcleq_f64(a, b);
-        return static_cast<unsigned>((vgetq_lane_u64(lanes, 0) & 1) | (vgetq_lane_u64(lanes, 1) & 2));
-    }
 };
 
 #include "deepspec/kernels/kernels.inl"
+#include "deepspec/kernels/neighbors.inl"
 
 }  // namespace
 
@@ -53,6 +59,9 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          tile_to_fixed<Neon>,
                                                          tile_product<Neon, 8, float>,
                                                          tile_product<Neon, 8, std::uint16_t>,
-                                                         leaf_distances<NeonDouble>,
+                                                         near_boxes<Neon>,
+                                                         scan_leaf<Neon>,
+                                                         rank_limit<Neon>,
+                                                         keep_near<Neon>,
                                                          dots<NeonDouble>,
                                                          subtract<NeonDouble>};

@@ -44,6 +44,23 @@ struct Portable {
         for (int r = 0; r < 4; ++r)
             out[r] += (rows[r].lane[0] + rows[r].lane[1]) + (rows[r].lane[2] + rows[r].lane[3]);
     }
+    static type subtract(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] - b.lane[i]; });
+    }
+    static unsigned at_most(const type& a, const type& b) {
+        unsigned lanes = 0;
+        for (int i = 0; i < width; ++i) lanes |= static_cast<unsigned>(a.lane[i] <= b.lane[i]) << i;
+        return lanes;
+    }
+    static unsigned count(unsigned lanes) {
+        return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
+    }
+    static float largest(const type& a) {
+        float greatest = a.lane[0];
+        for (int i = 1; i < width; ++i) greatest = a.lane[i] > greatest ? a.lane[i] : greatest;
+        return greatest;
+    }
+    static constexpr bool packs = false;
 };
 
 struct PortableDouble {
@@ -53,15 +70,14 @@ struct PortableDouble {
     static type load(const double* p) { return *p; }
     static type broadcast(double a) { return a; }
     static void store(double* p, type a) { *p = a; }
-    static type subtract(type a, type b) { return a - b; }
     static type add(type a, type b) { return a + b; }
     static type mul(type a, type b) { return a * b; }
     static type multiply_add(type a, type b, type c) { return a * b + c; }
     static double sum(type a) { return a; }
-    static unsigned at_most(type a, type b) { return a <= b ? 1u : 0u; }
 };
 
 #include "deepspec/kernels/kernels.inl"
+#include "deepspec/kernels/neighbors.inl"
 
 }  // namespace
 
@@ -71,6 +87,9 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              tile_to_fixed<Portable>,
                                                              tile_product<Portable, 3, float>,
                                                              tile_product<Portable, 3, std::uint16_t>,
-                                                             leaf_distances<PortableDouble>,
+                                                             near_boxes<Portable>,
+                                                             scan_leaf<Portable>,
+                                                             rank_limit<Portable>,
+                                                             keep_near<Portable>,
                                                              dots<PortableDouble>,
                                                              subtract<PortableDouble>};
