@@ -97,7 +97,7 @@ def test_boxes_are_coco(folder: Path, foreground: str) -> None:
         {"id": 2, "file_name": "sub/b.b.PNG", "width": 64, "height": 64},
     ]
     assert coco["categories"] == [{"id": 1, "name": "object"}]
-    box = localize(decompose(folder / "a.png", "classical"), foreground=foreground)
+    box = localize(decompose(folder / "a.png", "classical", k=2), foreground=foreground)
     first = coco["annotations"][0]
     assert first["bbox"] == [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]
     assert first["area"] == first["bbox"][2] * first["bbox"][3]
@@ -117,7 +117,7 @@ def test_masks_are_0_and_255(folder: Path) -> None:
     assert files_below(out) == {"masks/a.png", "masks/b.b.png", "masks.json", "run.json"}
     with Image.open(out / "masks" / "a.png") as mask:
         assert mask.mode == "L"
-        expected = segment_object(decompose(folder / "a.png", "classical", grid=4))
+        expected = segment_object(decompose(folder / "a.png", "classical", k=2, grid=4))
         np.testing.assert_array_equal(np.asarray(mask), expected * np.uint8(255))
 
 
@@ -205,7 +205,7 @@ def test_other_settings_are_refused_unless_overwritten(
     capsys.readouterr()
     message = failure(["localize", str(folder), "-o", str(out), "--k", "3", "--grid", "patch"], capsys)
     assert message == (
-        f"deepspec: error: {out} holds results of localize with k = 5, not 3, grid = auto, not patch: "
+        f"deepspec: error: {out} holds results of localize with k = 2, not 3, grid = auto, not patch: "
         "choose another folder, or overwrite them"
     )
     assert main(["localize", str(folder), "-o", str(out), "--k", "3", "--overwrite"]) == 0

@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=task.help, description=f"Write {task.help}.")
         _add_input_and_output(command)
         _add_features(command.add_argument_group("features"))
-        _add_graph(command.add_argument_group("graph"))
+        _add_graph(command.add_argument_group("graph"), task.k)
         if task.options:
             _add_task(command.add_argument_group("answer"), task.options)
         _add_running(command.add_argument_group("running"))
@@ -244,11 +244,11 @@ def _add_features(group: Any) -> None:
     )
 
 
-def _add_graph(group: Any) -> None:
+def _add_graph(group: Any, k: int) -> None:
     group.add_argument(
         "--k",
         type=_whole(1),
-        default=5,
+        default=k,
         metavar="N",
         help="eigenvectors, the constant one included (%(default)s)",
     )

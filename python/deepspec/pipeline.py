@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from deepspec import images
 from deepspec.decomposition import check_settings, decompose_features
 from deepspec.features import Features, FeatureSource, extract, extract_all, named, settings_of
-from deepspec.graph import check_threads
+from deepspec.graph import check_choice, check_threads
 from deepspec.inputs import Input, find_images
 from deepspec.outputs import FOLDERS, Outputs, fingerprint
 from deepspec.spectral import ConvergenceError
@@ -72,7 +72,7 @@ def run(
     *,
     backbone: Mapping[str, Any] | None = None,
     max_size: int | None = 1024,
-    k: int = 5,
+    k: int | None = None,
     color_weight: float = 10.0,
     grid: str | int = "auto",
     page: bool = False,
@@ -104,7 +104,9 @@ def run(
         A name or a loaded backbone, see `features.extract`.
     backbone : mapping, optional
         Where `features` is a name: what `load_backbone` takes besides, such as `weights`.
-    max_size, k, color_weight, grid
+    k : int or None
+        Eigenpairs; None: 2 to localize and segment, which look at the second alone, else 5.
+    max_size, color_weight, grid
         See `decompose`.
     page : bool
         Also write `<task>.html`, a page of pictures.
@@ -137,6 +139,8 @@ def run(
         A parameter is out of range, there is no image, two images would write the same file, or `output` holds
         results of other settings. Nothing is written then.
     """
+    check_choice("task", task, TASKS)
+    k = TASKS[task].k if k is None else k
     check_settings(max_size=max_size, k=k, color_weight=color_weight, grid=grid)
     options = check_options(task, k, options)
     _check_count("jobs", jobs, 0)

@@ -58,7 +58,8 @@ class Task:
         Of the file for each image; None where the COCO file says everything.
     dataset : str or None
         The COCO file.
-    min_k : int
+    k, min_k : int
+        Eigenpairs it takes unless told otherwise, and at least.
     extra, module
         The extra of the package that it needs, and the module that shows whether it is installed.
     """
@@ -70,6 +71,7 @@ class Task:
     write: Callable[[Path, Decomposition, Answer], None] | None = None
     dataset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    k: int = 5
     min_k: int = 2
     extra: str | None = None
     module: str | None = None
@@ -81,9 +83,8 @@ def check_options(task: str, k: int, options: Mapping[str, Any]) -> dict[str, An
     Raises
     ------
     ValueError
-        The task or an option is unknown or out of range, or k is too small.
+        An option is unknown or out of range, or k is too small.
     """
-    check_choice("task", task, TASKS)
     known = TASKS[task].options
     for name, value in options.items():
         if name not in known:
@@ -170,6 +171,7 @@ TASKS: dict[str, Task] = {
         "boxes.json",
         dataset="boxes.json",
         options={"foreground": "smaller"},
+        k=2,
     ),
     "segment": Task(
         "object masks, 0 and 255, as DIR/masks/….png, and all in DIR/masks.json (COCO)",
@@ -179,6 +181,7 @@ TASKS: dict[str, Task] = {
         _save_mask,
         dataset="masks.json",
         options={"foreground": "smaller"},
+        k=2,
     ),
     "regions": Task(
         "segments as DIR/labels/….png (VOC palette)",
