@@ -195,6 +195,7 @@ def _stages(network: torch.nn.Module) -> list[str]:
     if info := _feature_info(network):
         return [str(stage["module"]) for stage in info]
     # Torchvision keeps no such list: the shapes tell.
+    body: Any
     prefix, body = ("features.", network.features) if hasattr(network, "features") else ("", network)
     heights: dict[str, int] = {}
 
