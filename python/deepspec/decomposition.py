@@ -254,9 +254,7 @@ def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, floa
 def check_settings(*, max_size: int | None, k: int, color_weight: float, grid: str | int) -> None:
     """ValueError where `decompose` cannot take these, whatever the image holds."""
     if max_size is not None and not (isinstance(max_size, Integral) and max_size >= 1):
-        raise ValueError(
-            f"max_size must be None or a whole number of pixels, at least 1, got {max_size!r}"
-        )
+        raise ValueError(f"max_size must be None or a whole number of pixels, at least 1, got {max_size!r}")
     if not (isinstance(k, Integral) and k >= 1):
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if not (isinstance(color_weight, Real) and color_weight >= 0):
