@@ -149,6 +149,27 @@ def test_other_settings_are_refused_by_name(folder: Path, tmp_path: Path) -> Non
     assert contents(out) == contents(tmp_path / "fresh")
 
 
+def test_a_network_by_name_takes_its_options(folder: Path, tmp_path: Path) -> None:
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    weights = tmp_path / "weights.pth"
+    network = timm.create_model("test_vit", num_classes=0)
+    torch.save(network.state_dict(), weights)
+    options = {"weights": weights, "layers": [-2, -1], "facet": "query"}
+    results = run(folder, tmp_path / "out", features="test_vit", backbone=options, grid="patch")
+    assert {result.status for result in results} == {"done"}
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["localize"]["settings"]
+    assert settings["features"] == "test_vit"
+    assert settings["facet"] == "query"
+    assert len(settings["layers"]) == 2
+    assert settings["weights"]["file"] == "weights.pth"
+    again = run(folder, tmp_path / "out", features="test_vit", backbone=options, grid="patch", batch_size=1)
+    assert {result.status for result in again} == {"kept"}
+    with pytest.raises(ValueError, match="facet = query, not key"):
+        pipeline.run(
+            folder, tmp_path / "out", features="test_vit", backbone=options | {"facet": "key"}, grid="patch"
+        )
+
+
 def test_what_does_not_determine_the_results_may_change(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "out", threads=1)
     assert {result.status for result in run(folder, tmp_path / "out", jobs=0, threads=2)} == {"kept"}
