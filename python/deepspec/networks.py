@@ -208,7 +208,9 @@ def _import(library: str) -> ModuleType:
     try:
         return importlib.import_module(library)
     except ImportError as error:
-        raise ImportError(f"backbones need {library} ({error}): pip install 'deepspec[models]'") from error
+        raise ImportError(
+            f"backbones need {library} ({error}): pip install 'deepspec[models]'; classical features do without"
+        ) from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
