@@ -95,8 +95,13 @@ def test_a_second_run_does_what_is_missing(folder: Path, tmp_path: Path) -> None
     assert kept[0].files == (out / "masks" / "a.png",)
     (out / "masks" / "b c.png").unlink()
     (out / ".records" / "segment" / "sub" / "ö" / "d.json").unlink()
+    (out / ".records" / "segment" / "a.json").write_bytes(b"")
     again = run(folder, out, "segment")
-    assert sorted(result.name for result in again if result.status == "done") == ["b c.jpg", "sub/ö/d.png"]
+    assert sorted(result.name for result in again if result.status == "done") == [
+        "a.png",
+        "b c.jpg",
+        "sub/ö/d.png",
+    ]
     assert contents(out) == clean
 
 
@@ -144,6 +149,7 @@ def test_other_settings_are_refused_by_name(folder: Path, tmp_path: Path) -> Non
         pipeline.run(folder, out, "regions", Backbone(), n_segments=4)
     assert contents(out) == before
     (folder / "a.png").unlink()
+    (out / ".records" / "regions" / "b c.json").write_bytes(b"")
     run(folder, out, "regions", n_segments=5, seed=1, overwrite=True)
     run(folder, tmp_path / "fresh", "regions", n_segments=5, seed=1)
     assert contents(out) == contents(tmp_path / "fresh")

@@ -37,7 +37,7 @@ class Layer:
     layout: str = ""
 
     def grid(self, output: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """The output as (N, rows, columns, C) float32; RuntimeError if it is smaller than that."""
+        """The output as (N, rows, columns, C) float32; ValueError if it is smaller than that."""
         extra = output.shape[1] - rows * columns
         if self.layout == "NLC" and extra >= 0:
             return output[:, extra:].reshape(len(output), rows, columns, -1).float()
@@ -45,7 +45,7 @@ class Layer:
         if maps.ndim == 4 and maps.shape[1] >= rows and maps.shape[2] >= columns:
             return maps[:, :rows, :columns].float()
         shape = tuple(output.shape)
-        raise RuntimeError(f"layer {self.module} gave {shape}, which is no grid of {rows} x {columns} cells")
+        raise ValueError(f"layer {self.module} gave {shape}, which is no grid of {rows} x {columns} cells")
 
 
 def choose(
@@ -65,10 +65,8 @@ def choose(
 
     Raises
     ------
-    RuntimeError
-        The network runs without a layer asked for.
     ValueError
-        A layer or facet is not there, or its tensor does not lie on a grid of whole pixels.
+        A layer or facet is not there, the network runs without it, or it puts out no grid of whole pixels.
     """
     blocks = attention_blocks(network)
     numbered = blocks or _stages(network)
@@ -112,9 +110,7 @@ def run(
         getattr(network, "forward_features", network)(batch)
     for index, layer in enumerate(layers):
         if index not in outputs:
-            raise _NeverCalledError(
-                f"{name} ran without calling its layer {layer.module}: no features came out"
-            )
+            raise ValueError(f"{name} ran without calling its layer {layer.module}: no features came out")
     return [outputs[index] for index in range(len(layers))]
 
 
@@ -122,16 +118,12 @@ class _AllThereError(Exception):
     """Ends a forward pass."""
 
 
-class _NeverCalledError(RuntimeError):
-    """A network runs without one of its modules."""
-
-
 def _hook(module: torch.nn.Module, layer: Layer, keep: Callable[[torch.Tensor], None], name: str) -> Any:
     if layer.facet == "output":
 
         def after(_: Any, __: Any, output: Any) -> None:
             if not isinstance(output, torch_module().Tensor):
-                raise TypeError(
+                raise ValueError(  # noqa: TRY004  the project's one error for bad input
                     f"layer {layer.module} of {name} puts out no tensor but {type(output).__name__}"
                 )
             keep(output.clone())  # What comes next may work in place.
@@ -239,8 +231,6 @@ def _on_grid(network: torch.nn.Module, layers: list[Layer], how: Recipe) -> tupl
                 for size in sizes
             ]
     except (AssertionError, RuntimeError) as error:
-        if isinstance(error, _NeverCalledError):
-            raise
         raise ValueError(
             f"{how.name} cannot be a backbone, its images are of one size only: {error}"
         ) from error

@@ -75,7 +75,7 @@ class Outputs:
 
     def record(self, item: Input) -> dict[str, Any] | None:
         """What was found in an image: `line`, `score`, `coco`. None where it is to be done (again)."""
-        record: dict[str, Any] | None = _read_json(self._record_path(item))
+        record = _read_record(self._record_path(item))
         if record is None or record["source"] != fingerprint(item.path):
             return None
         return record if all(path.exists() for path in self._files(item).values()) else None
@@ -164,7 +164,7 @@ class Outputs:
 
     def _remove_all(self) -> None:
         for path in self._records.rglob("*.json"):
-            for name in _read_json(path)["files"]:
+            for name in (_read_record(path) or {"files": []})["files"]:
                 (self.folder / name).unlink(missing_ok=True)
             path.unlink()
 
@@ -212,6 +212,15 @@ def _errors_of(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{error.filename or folder}: cannot be written: {reason}") from error
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """None where it is missing, or empty as a machine that lost its power may leave it."""
+    try:
+        record: dict[str, Any] | None = _read_json(path)
+    except ValueError:
+        return None
+    return record
 
 
 def _read_json(path: Path) -> Any:
