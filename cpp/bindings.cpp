@@ -2,10 +2,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -68,57 +68,42 @@ ds::FeatureView<T> feature_view(const Array<T>& features) {
             static_cast<std::size_t>(features.shape(1)), static_cast<std::size_t>(features.shape(2))};
 }
 
-// A pool whose caller's thread looks for Ctrl-C now and then.
+// A pool whose caller's thread looks for Ctrl-C now and then, and calls `poll`, which may raise: Python tells
+// only its main thread of signals.
 class InterruptiblePool : public ds::ThreadPool {
   public:
-    explicit InterruptiblePool(int threads) : ThreadPool(threads, check_signals) {}
-
-  private:
-    static void check_signals() {
-        const py::gil_scoped_acquire gil;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    }
+    explicit InterruptiblePool(int threads, py::object poll = py::none())
+        : ThreadPool(threads, [poll = std::move(poll)] {
+              const py::gil_scoped_acquire gil;
+              if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+              if (!poll.is_none()) poll();
+          }) {}
 };
 
-std::vector<std::pair<std::size_t, double>> default_searches() { return {{20, 2.0}, {10, 0.1}}; }
+std::size_t color_neighbors(const std::string& method) {
+    if (method == "knn") return 30;
+    if (method == "knn_hsv") return 20;
+    if (method == "random_walk") return 9;
+    throw py::value_error("the colour affinity must be \"knn\", \"knn_hsv\" or \"random_walk\", got \"" +
+                          method + "\"");
+}
 
-// make(image, pool) without the GIL.
-template <class Make>
-Csr color_graph(const Array<double>& image, std::size_t neighbors, int threads, Make make) {
+ds::SparseMatrix make_color_graph(const Array<double>& image, const std::string& method,
+                                  ds::ThreadPool& pool) {
+    constexpr std::array<ds::ColorSearch, 2> searches{{{20, 2.0}, {10, 0.1}}};
     const ds::ImageView view = image_view(image);
-    const std::size_t n = view.height * view.width;
+    const std::size_t n = view.height * view.width, neighbors = color_neighbors(method);
     ds::require_memory(ds::color_graph_bytes(n, neighbors),
                        "the colour graph of " + std::to_string(n) + " pixels");
-    ds::SparseMatrix graph;
-    {
-        const py::gil_scoped_release release;
-        InterruptiblePool pool(threads);
-        graph = make(view, pool);
-    }
-    return to_csr(std::move(graph));
+    const py::gil_scoped_release release;
+    if (method == "knn") return ds::knn_color_graph(view, searches, pool);
+    if (method == "knn_hsv") return ds::knn_hsv_color_graph(view, neighbors, pool);
+    return ds::random_walk_color_graph(view, pool);
 }
 
-Csr color_knn(const Array<double>& image, const std::vector<std::pair<std::size_t, double>>& searches,
-              int threads) {
-    std::vector<ds::ColorSearch> color_searches;
-    std::size_t total = 0;
-    for (const auto& [neighbors, weight] : searches) {
-        color_searches.push_back({neighbors, weight});
-        total += neighbors;
-    }
-    return color_graph(image, total, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
-        return ds::knn_color_graph(view, color_searches, pool);
-    });
-}
-
-Csr color_knn_hsv(const Array<double>& image, std::size_t neighbors, int threads) {
-    return color_graph(image, neighbors, threads, [&](ds::ImageView view, ds::ThreadPool& pool) {
-        return ds::knn_hsv_color_graph(view, neighbors, pool);
-    });
-}
-
-Csr color_random_walk(const Array<double>& image, int threads) {
-    return color_graph(image, 9, threads, ds::random_walk_color_graph);
+Csr color_graph(const Array<double>& image, const std::string& method, int threads) {
+    InterruptiblePool pool(threads);
+    return to_csr(make_color_graph(image, method, pool));
 }
 
 ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options, ds::ThreadPool& pool) {
@@ -144,9 +129,9 @@ Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::
                        "the dense affinity of " + std::to_string(n) + " cells");
     Array<float> result({n, n});
     float* out = result.mutable_data();
+    InterruptiblePool pool(threads);
     {
         const py::gil_scoped_release release;
-        InterruptiblePool pool(threads);
         const ds::TiledMatrix gram = gram_of(features, options, pool);
         pool.for_blocks(n, 16, [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i)
@@ -169,16 +154,15 @@ struct SolveOptions {
     double tolerance;
 };
 
-py::dict solve(const ds::TiledMatrix* dense, const std::optional<Csr>& sparse, double sparse_weight,
-               const SolveOptions& options, ds::ThreadPool& pool) {
+py::dict solve(const ds::TiledMatrix* dense, const std::optional<ds::SparseView>& sparse,
+               double sparse_weight, const SolveOptions& options, ds::ThreadPool& pool) {
     ds::Eigenpairs pairs;
     std::vector<double> degrees;
     {
-        const auto view = sparse ? std::optional(csr_view(*sparse)) : std::nullopt;
         const ds::LaplacianKind kind = to_kind(options.laplacian);
         const ds::Solver solver = ds::find_solver(options.solver);
         const py::gil_scoped_release release;
-        const ds::Affinity affinity(dense, view, sparse_weight);
+        const ds::Affinity affinity(dense, sparse, sparse_weight);
         const ds::Laplacian laplacian(affinity, kind, pool);
         pairs = ds::smallest_eigenpairs(laplacian, options.k, solver, {.tolerance = options.tolerance}, pool);
         degrees = laplacian.degrees();
@@ -195,28 +179,45 @@ py::dict solve(const ds::TiledMatrix* dense, const std::optional<Csr>& sparse, d
     return result;
 }
 
-py::dict feature_eigenpairs(const Features& features, std::pair<std::size_t, std::size_t> grid,
-                            bool normalize, const std::optional<Csr>& colors, double color_weight,
-                            std::size_t k, const std::string& laplacian, const std::string& solver,
-                            double tolerance, int threads) {
+// Features, a colour image of the grid's size, or both.
+py::dict eigenpairs(const std::optional<Features>& features, const std::optional<Array<double>>& image,
+                    std::pair<std::size_t, std::size_t> grid, bool normalize, const std::string& color,
+                    double color_weight, std::size_t k, const std::string& laplacian,
+                    const std::string& solver, double tolerance, int threads, py::object poll) {
     const std::size_t n = grid.first * grid.second;
-    InterruptiblePool pool(threads);
+    const SolveOptions solve_options{k, laplacian, solver, tolerance};
+    InterruptiblePool pool(threads, std::move(poll));
+    ds::SparseMatrix colors;
+    std::optional<ds::SparseView> view;
+    if (image) {
+        colors = make_color_graph(*image, color, pool);
+        view = colors.view();
+    }
+    if (!features) return solve(nullptr, view, color_weight, solve_options, pool);
     const auto make_gram = [&](ds::Entries entries) {
         const ds::GramOptions options{grid.first, grid.second, normalize, entries};
-        ds::require_memory(gram_bytes(features, options, threads) + ds::eigenpairs_bytes(n, k),
+        ds::require_memory(gram_bytes(*features, options, threads) + ds::eigenpairs_bytes(n, k),
                            "the eigenproblem of " + std::to_string(n) + " cells");
         const py::gil_scoped_release release;
-        return gram_of(features, options, pool);
+        return gram_of(*features, options, pool);
     };
     std::optional<ds::TiledMatrix> gram;
     if (ds::prefers_fixed16(n)) {
         gram = make_gram(ds::Entries::fixed16);
-        const auto view = colors ? std::optional(csr_view(*colors)) : std::nullopt;
         const py::gil_scoped_release release;
         if (!ds::tolerates_fixed16(ds::Affinity(&*gram, view, color_weight), tolerance, pool)) gram.reset();
     }
     if (!gram) gram = make_gram(ds::Entries::float32);
-    return solve(&*gram, colors, color_weight, {k, laplacian, solver, tolerance}, pool);
+    return solve(&*gram, view, color_weight, solve_options, pool);
+}
+
+// At most, of one call of `eigenpairs`, beside its arguments.
+double eigenpairs_bytes(const std::optional<Features>& features, std::pair<std::size_t, std::size_t> grid,
+                        std::size_t k, int threads) {
+    const std::size_t n = grid.first * grid.second;
+    const ds::GramOptions options{grid.first, grid.second, true, ds::Entries::float32};
+    const double gram = features ? gram_bytes(*features, options, threads) : 0.0;
+    return gram + ds::color_graph_bytes(n, color_neighbors("knn")) + ds::eigenpairs_bytes(n, k);
 }
 
 py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string& laplacian,
@@ -224,7 +225,7 @@ py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string
     const auto n = static_cast<std::size_t>(std::get<0>(affinity).size() - 1);
     ds::require_memory(ds::eigenpairs_bytes(n, k), "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
-    return solve(nullptr, affinity, 1.0, {k, laplacian, solver, tolerance}, pool);
+    return solve(nullptr, csr_view(affinity), 1.0, {k, laplacian, solver, tolerance}, pool);
 }
 
 py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::string& laplacian,
@@ -283,16 +284,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.attr("__version__") = DEEPSPEC_VERSION;
     m.def("build_info", &build_info);
     m.def("default_threads", &ds::default_threads);
-    m.def("color_knn", &color_knn, py::arg("image"), py::kw_only(), py::arg("searches") = default_searches(),
+    m.def("available_memory", &ds::available_memory);
+    m.def("color_graph", &color_graph, py::arg("image"), py::kw_only(), py::arg("method"),
           py::arg("threads"));
-    m.def("color_knn_hsv", &color_knn_hsv, py::arg("image"), py::kw_only(), py::arg("neighbors") = 20,
-          py::arg("threads"));
-    m.def("color_random_walk", &color_random_walk, py::arg("image"), py::kw_only(), py::arg("threads"));
     m.def("feature_gram", &feature_gram, py::arg("features"), py::kw_only(), py::arg("grid"),
           py::arg("normalize"), py::arg("threads"));
-    m.def("feature_eigenpairs", &feature_eigenpairs, py::arg("features"), py::kw_only(), py::arg("grid"),
-          py::arg("normalize"), py::arg("colors"), py::arg("color_weight"), py::arg("k"),
-          py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
+    m.def("eigenpairs", &eigenpairs, py::arg("features"), py::arg("image"), py::kw_only(), py::arg("grid"),
+          py::arg("normalize"), py::arg("color"), py::arg("color_weight"), py::arg("k"), py::arg("laplacian"),
+          py::arg("solver"), py::arg("tolerance"), py::arg("threads"), py::arg("poll") = py::none());
+    m.def("eigenpairs_bytes", &eigenpairs_bytes, py::arg("features"), py::kw_only(), py::arg("grid"),
+          py::arg("k"), py::arg("threads"));
     m.def("sparse_eigenpairs", &sparse_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),
           py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
     m.def("dense_eigenpairs", &dense_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),

@@ -20,11 +20,7 @@ Image = npt.NDArray[Any]
 #: A sparse matrix as the core takes it: row starts (int64), columns (int32), values (float64).
 Csr = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Float64]
 
-COLOR_METHODS: dict[str, Callable[..., Csr]] = {
-    "knn": _core.color_knn,
-    "knn_hsv": _core.color_knn_hsv,
-    "random_walk": _core.color_random_walk,
-}
+COLOR_METHODS = ("knn", "knn_hsv", "random_walk")
 LAPLACIANS = ("normalized", "unnormalized")
 
 
@@ -57,7 +53,8 @@ def color_affinity(
         Not an image, or an unknown method.
     """
     check_choice("method", method, COLOR_METHODS)
-    return _to_csr_array(_color_graph(_check_image(image), method, check_threads(threads)))
+    pixels = _to_double(_check_image(image))
+    return _to_csr_array(_core.color_graph(pixels, method=method, threads=check_threads(threads)))
 
 
 def affinity(
@@ -107,8 +104,9 @@ def affinity(
             problem.features, grid=problem.shape, normalize=bool(normalize_features), threads=n_threads
         )
         fused = fused + keep(gram, np.random.default_rng(seed))
-    colors = problem.color_graph(n_threads)
-    if colors is not None:
+    pixels = problem.pixels()
+    if pixels is not None:
+        colors = _core.color_graph(pixels, method=color, threads=n_threads)
         fused = fused + problem.color_weight * _to_csr_array(colors)
     fused.sort_indices()
     return fused
@@ -154,14 +152,15 @@ class Problem:
     features: Float32 | Float64 | None  # None: the colour affinity alone
     image: Image | None  # None: the features' affinity alone
     shape: tuple[int, int]
-    color: str
     color_weight: float  # finite: 1 where the colour is alone
 
-    def color_graph(self, threads: int) -> Csr | None:
+    def pixels(self) -> Float64 | None:
+        """The image on the grid, as the core takes it."""
         if self.image is None:
             return None
-        image = self.image if self.image.shape[:2] == self.shape else images.resize(self.image, self.shape)
-        return _color_graph(image, self.color, threads)
+        return _to_double(
+            self.image if self.image.shape[:2] == self.shape else images.resize(self.image, self.shape)
+        )
 
 
 def check_problem(
@@ -194,13 +193,14 @@ def check_problem(
         raise ValueError(f"grid must be two whole numbers (H', W') of at least 1, got {grid!r}")
     shape = (int(grid[0]), int(grid[1]))
     if math.isinf(weight):
-        return Problem(None, picture, shape, color, 1.0)
-    return Problem(array, picture if weight > 0.0 else None, shape, color, weight)
+        return Problem(None, picture, shape, 1.0)
+    return Problem(array, picture if weight > 0.0 else None, shape, weight)
 
 
-def _color_graph(image: Image, method: str, threads: int) -> Csr:
+def _to_double(image: Image) -> Float64:
+    """In [0, 1]."""
     scale = 255.0 if image.dtype == np.uint8 else 1.0
-    return COLOR_METHODS[method](np.ascontiguousarray(image / scale, dtype=np.float64), threads=threads)
+    return np.ascontiguousarray(image / scale, dtype=np.float64)
 
 
 def _to_csr_array(csr: Csr) -> scipy.sparse.csr_array:

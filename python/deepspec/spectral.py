@@ -135,19 +135,15 @@ def eigenpairs(
     options = _solver_options(k, laplacian, solver, tol, n_threads)
     shape = problem.shape
     _check_k(k, math.prod(shape))
-    colors = problem.color_graph(n_threads)
-    if problem.features is not None:
-        found = _core.feature_eigenpairs(
-            problem.features,
-            grid=shape,
-            normalize=bool(normalize_features),
-            colors=colors,
-            color_weight=problem.color_weight,
-            **options,
-        )
-    else:
-        assert colors is not None
-        found = _core.sparse_eigenpairs(colors, **options)
+    found = _core.eigenpairs(
+        problem.features,
+        problem.pixels(),
+        grid=shape,
+        normalize=bool(normalize_features),
+        color=color,
+        color_weight=problem.color_weight,
+        **options,
+    )
     return _to_eigenpairs(found, shape, tol, k)
 
 
