@@ -7,7 +7,7 @@ from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
 from deepspec.graph import affinity, color_affinity, laplacian
 from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
-from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, laplacian_eigenpairs
+from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_batch, laplacian_eigenpairs
 
 __all__ = [
     "Backbone",
@@ -21,6 +21,7 @@ __all__ = [
     "color_affinity",
     "decompose",
     "eigenpairs",
+    "eigenpairs_batch",
     "laplacian",
     "laplacian_eigenpairs",
     "load_backbone",

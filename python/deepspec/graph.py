@@ -16,6 +16,7 @@ from deepspec import _core, images
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[Any]
 #: A sparse matrix as the core takes it: row starts (int64), columns (int32), values (float64).
 Csr = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Float64]
@@ -99,12 +100,12 @@ def affinity(
     if not (isinstance(seed, Integral) and seed >= 0):
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     fused = scipy.sparse.csr_array((math.prod(problem.shape),) * 2)
-    if problem.features is not None:
+    array, pixels = problem.inputs()
+    if array is not None:
         gram = _core.feature_gram(
-            problem.features, grid=problem.shape, normalize=bool(normalize_features), threads=n_threads
+            array, grid=problem.shape, normalize=bool(normalize_features), threads=n_threads
         )
         fused = fused + keep(gram, np.random.default_rng(seed))
-    pixels = problem.pixels()
     if pixels is not None:
         colors = _core.color_graph(pixels, method=color, threads=n_threads)
         fused = fused + problem.color_weight * _to_csr_array(colors)
@@ -149,18 +150,21 @@ def laplacian(W: Any, kind: str = "normalized") -> scipy.sparse.csr_array:
 class Problem:
     """What a fused graph is made of, checked."""
 
-    features: Float32 | Float64 | None  # None: the colour affinity alone
+    features: Floats | None  # None: the colour affinity alone
     image: Image | None  # None: the features' affinity alone
     shape: tuple[int, int]
     color_weight: float  # finite: 1 where the colour is alone
 
-    def pixels(self) -> Float64 | None:
-        """The image on the grid, as the core takes it."""
-        if self.image is None:
-            return None
-        return _to_double(
-            self.image if self.image.shape[:2] == self.shape else images.resize(self.image, self.shape)
-        )
+    def inputs(self) -> tuple[Float32 | Float64 | None, Float64 | None]:
+        """Features and image as the core takes them, the image on the grid."""
+        features = image = None
+        if self.features is not None:
+            dtype = np.float32 if self.features.dtype in (np.float16, np.float32) else np.float64
+            features = np.ascontiguousarray(self.features, dtype=dtype)
+        if self.image is not None:
+            same = self.image.shape[:2] == self.shape
+            image = _to_double(self.image if same else images.resize(self.image, self.shape))
+        return features, image
 
 
 def check_problem(
@@ -209,14 +213,23 @@ def _to_csr_array(csr: Csr) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((values, columns, row_starts), shape=(n, n))
 
 
-def _check_features(features: npt.ArrayLike) -> Float32 | Float64:
+def _check_features(features: npt.ArrayLike) -> Floats:
     array = np.asarray(features)
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"features must be (h, w, C) with no side of 0, got shape {array.shape}")
     if array.dtype.kind != "f":
         raise ValueError(f"features must be floating point, got dtype {array.dtype}")
-    dtype = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
-    return np.ascontiguousarray(array, dtype=dtype)
+    return array
+
+
+def check_finite(features: Floats) -> None:
+    """As the core does itself, but before it has begun."""
+    finite = np.isfinite(features)
+    if not finite.all():
+        row, column, _ = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"features must be finite, found NaN or infinity in the cell at row {row}, column {column}"
+        )
 
 
 def _check_image(image: npt.ArrayLike) -> Image:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -12,7 +14,16 @@ import numpy.typing as npt
 import scipy.sparse
 
 from deepspec import _core
-from deepspec.graph import LAPLACIANS, check_choice, check_problem, check_sparse_affinity, check_threads
+from deepspec._crew import Crew, result
+from deepspec.graph import (
+    LAPLACIANS,
+    Problem,
+    check_choice,
+    check_finite,
+    check_problem,
+    check_sparse_affinity,
+    check_threads,
+)
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -129,22 +140,109 @@ def eigenpairs(
     ConvergenceError
         The tolerance was not reached; it carries what was found.
     """
-    problem = check_problem(features, image, grid, color_weight, color)
     n_threads = check_threads(threads)
-    check_choice("precision", precision, PRECISIONS)
-    options = _solver_options(k, laplacian, solver, tol, n_threads)
-    shape = problem.shape
-    _check_k(k, math.prod(shape))
-    found = _core.eigenpairs(
-        problem.features,
-        problem.pixels(),
-        grid=shape,
-        normalize=bool(normalize_features),
+    question = _check(
+        features,
+        image,
+        grid=grid,
+        color_weight=color_weight,
+        k=k,
         color=color,
-        color_weight=problem.color_weight,
-        **options,
+        laplacian=laplacian,
+        normalize_features=normalize_features,
+        solver=solver,
+        tol=tol,
+        precision=precision,
     )
-    return _to_eigenpairs(found, shape, tol, k)
+    return question.solve(n_threads)
+
+
+def eigenpairs_batch(
+    features: Sequence[npt.ArrayLike | None] | npt.NDArray[Any] | None,
+    images: Sequence[npt.ArrayLike | None] | npt.NDArray[Any] | None = None,
+    *,
+    grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None,
+    color_weight: float = 10.0,
+    k: int = 5,
+    color: str = "knn",
+    laplacian: str = "normalized",
+    normalize_features: bool = True,
+    solver: str = "auto",
+    tol: float = 1e-5,
+    precision: str = "standard",
+    threads: int | None = None,
+) -> list[Eigenpairs]:
+    """The eigenpairs of many images, several at a time: `eigenpairs` of each, to the bit, sooner.
+
+    Up to 2048 cells an image is solved by one thread, beside as many others as there are threads; a larger one by
+    ⌈(n / 2048)²⌉ threads, more where the images are few. So many are under way as fit into memory.
+
+    Parameters
+    ----------
+    features : sequence of (h, w, C) floating-point arrays, or one (N, h, w, C) array, or None
+        Grids may differ, and channels. None only with ``color_weight=math.inf``.
+    images : sequence of (H, W, 3) arrays, optional
+        As many as features; sizes may differ. An image may be None.
+    grid : (H', W'), optional
+        Of all graphs, or a sequence of one for each.
+    color_weight, k, color, laplacian, normalize_features, solver, tol, precision
+        Of all of them, as in :func:`eigenpairs`.
+    threads : int, optional
+        In all. Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available.
+
+    Returns
+    -------
+    list of Eigenpairs
+        In the order of the features.
+
+    Raises
+    ------
+    ValueError, MemoryError, ConvergenceError
+        As :func:`eigenpairs`; the message begins with the item, counted from 0. What the arguments tell is raised
+        before any work begins; of what the work shows, the first item's in order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.random.default_rng(0).random((3, 4, 6, 8))
+    >>> [pairs.vectors.shape for pairs in eigenpairs_batch(features, k=2)]
+    [(2, 4, 6), (2, 4, 6), (2, 4, 6)]
+    """
+    n_threads = check_threads(threads)
+    items = _items(features, images, grid)
+    questions = []
+    for index, (array, image, shape) in enumerate(items):
+        with _named(index):
+            question = _check(
+                array,
+                image,
+                grid=shape,
+                color_weight=color_weight,
+                k=k,
+                color=color,
+                laplacian=laplacian,
+                normalize_features=normalize_features,
+                solver=solver,
+                tol=tol,
+                precision=precision,
+            )
+            if question.problem.features is not None:
+                check_finite(question.problem.features)
+            questions.append(question)
+    with Crew(n_threads, len(questions)) as crew:
+        futures = [crew.submit(question.solve_beside, crew) for question in questions]
+        found = []
+        for index, future in enumerate(futures):
+            with _named(index):
+                found.append(result(future))
+        return found
+
+
+def eigenpairs_beside(
+    crew: Crew, features: npt.ArrayLike | None, image: npt.ArrayLike | None = None, **options: Any
+) -> Eigenpairs:
+    """`eigenpairs` in one of the crew's threads; options are all but `threads`."""
+    return _check(features, image, **options).solve_beside(crew)
 
 
 def laplacian_eigenpairs(
@@ -182,7 +280,7 @@ def laplacian_eigenpairs(
     >>> laplacian_eigenpairs(two_pairs, k=3).values.round(6)
     array([0., 0., 1.])
     """
-    options = _solver_options(k, laplacian, solver, tol, check_threads(threads))
+    options = {**_solver_options(k, laplacian, solver, tol), "threads": check_threads(threads)}
     if scipy.sparse.issparse(W):
         matrix = check_sparse_affinity(W)
         _check_k(k, matrix.shape[0])
@@ -198,6 +296,113 @@ def laplacian_eigenpairs(
         dtype = np.float32 if dense.dtype in (np.float16, np.float32) else np.float64
         found = _core.dense_eigenpairs(np.ascontiguousarray(dense, dtype=dtype), **options)
     return _to_eigenpairs(found, found["degrees"].shape, tol, k)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What `eigenpairs` is asked, checked."""
+
+    problem: Problem
+    options: dict[str, Any]
+
+    def solve(self, threads: int) -> Eigenpairs:
+        return self._solve(*self.problem.inputs(), threads)
+
+    def solve_beside(self, crew: Crew) -> Eigenpairs:
+        features, image = self.problem.inputs()
+        n = math.prod(self.problem.shape)
+        wanted = math.ceil((n / _CELLS_A_THREAD) ** 2)
+        memory = _core.eigenpairs_bytes(
+            features, grid=self.problem.shape, k=self.options["k"], threads=wanted
+        )
+        with crew.share(wanted, memory) as threads:
+            return self._solve(features, image, threads, crew.poll)
+
+    def _solve(
+        self,
+        features: Float32 | Float64 | None,
+        image: Float64 | None,
+        threads: int,
+        poll: Callable[[], None] | None = None,
+    ) -> Eigenpairs:
+        shape = self.problem.shape
+        found = _core.eigenpairs(
+            features,
+            image,
+            grid=shape,
+            color_weight=self.problem.color_weight,
+            **self.options,
+            threads=threads,
+            poll=poll,
+        )
+        return _to_eigenpairs(found, shape, self.options["tolerance"], self.options["k"])
+
+
+# An affinity of so many cells is solved as fast by two threads in turn with another as by one beside it: beyond, two do
+# not fit into a cache.
+_CELLS_A_THREAD = 2048
+
+
+def _check(
+    features: npt.ArrayLike | None,
+    image: npt.ArrayLike | None,
+    *,
+    grid: tuple[int, int] | None = None,
+    color_weight: float = 10.0,
+    k: int = 5,
+    color: str = "knn",
+    laplacian: str = "normalized",
+    normalize_features: bool = True,
+    solver: str = "auto",
+    tol: float = 1e-5,
+    precision: str = "standard",
+) -> _Question:
+    problem = check_problem(features, image, grid, color_weight, color)
+    check_choice("precision", precision, PRECISIONS)
+    options = _solver_options(k, laplacian, solver, tol)
+    _check_k(k, math.prod(problem.shape))
+    return _Question(problem, {**options, "color": color, "normalize": bool(normalize_features)})
+
+
+def _items(features: Any, images: Any, grid: Any) -> list[tuple[Any, Any, Any]]:
+    """(features, image, grid) of each item."""
+    counts = {}
+    for name, values in (("features", features), ("images", images)):
+        if values is None:
+            continue
+        if isinstance(values, (str, bytes)) or not (
+            hasattr(values, "__len__") and hasattr(values, "__getitem__")
+        ):
+            raise ValueError(f"{name} must be a sequence of arrays, got {type(values).__name__}")
+        counts[name] = len(values)
+    if not counts:
+        raise ValueError("features and images are both None: there is nothing to count")
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"there must be as many images as features, got {counts['images']} and {counts['features']}"
+        )
+    n = next(iter(counts.values()))
+    each_grid = isinstance(grid, Sequence) and not all(isinstance(side, Integral) for side in grid)
+    if each_grid and len(grid) != n:
+        raise ValueError(f"there must be one grid, or one for each of {n} items, got {len(grid)}")
+    return [
+        (
+            None if features is None else features[i],
+            None if images is None else images[i],
+            grid[i] if each_grid else grid,
+        )
+        for i in range(n)
+    ]
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Errors of a batch's item say which."""
+    try:
+        yield
+    except (ValueError, MemoryError, ConvergenceError) as error:
+        error.args = (f"item {index}: {error}", *error.args[1:])
+        raise
 
 
 def _to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k: int) -> Eigenpairs:
@@ -218,12 +423,12 @@ def _to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k:
     return pairs
 
 
-def _solver_options(k: int, laplacian: str, solver: str, tol: float, threads: int) -> dict[str, Any]:
+def _solver_options(k: int, laplacian: str, solver: str, tol: float) -> dict[str, Any]:
     check_choice("laplacian", laplacian, LAPLACIANS)
     check_choice("solver", solver, SOLVERS)
     if not (isinstance(tol, Real) and 0.0 < tol < 1.0):
         raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}")
-    return {"k": k, "laplacian": laplacian, "solver": solver, "tolerance": float(tol), "threads": threads}
+    return {"k": k, "laplacian": laplacian, "solver": solver, "tolerance": float(tol)}
 
 
 def _check_k(k: int, n: int) -> None:
