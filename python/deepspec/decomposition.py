@@ -7,7 +7,9 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -189,7 +191,7 @@ def decompose(
         laplacian=laplacian,
         solver=solver,
         tol=tol,
-        threads=threads,
+        solve=partial(eigenpairs, threads=threads),
     )
 
 
@@ -206,11 +208,14 @@ def decompose_features(
     laplacian: str = "normalized",
     solver: str = "auto",
     tol: float = 1e-5,
-    threads: int | None = None,
+    solve: Callable[..., Eigenpairs],
 ) -> Decomposition:
-    """`decompose` from where the features of `working`, the image or a reduced copy of it, are known."""
+    """`decompose` from where the features of `working`, the image or a reduced copy of it, are known.
+
+    `solve` is `eigenpairs`, with what it takes besides.
+    """
     shape, cell = _working_grid(features, grid)
-    pairs = eigenpairs(
+    pairs = solve(
         features.array,
         images.crop(working, *_covered(working, shape, cell)),
         grid=shape,
@@ -220,7 +225,6 @@ def decompose_features(
         laplacian=laplacian,
         solver=solver,
         tol=tol,
-        threads=threads,
     )
     settings = {
         **features.settings,

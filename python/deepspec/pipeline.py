@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import images
+from deepspec._crew import Crew, result
 from deepspec.decomposition import check_settings, decompose_features
 from deepspec.features import Features, FeatureSource, extract, extract_all, named, settings_of
 from deepspec.graph import check_choice, check_threads
 from deepspec.inputs import Input, find_images
 from deepspec.outputs import FOLDERS, Outputs, fingerprint
-from deepspec.spectral import ConvergenceError
+from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_beside
 from deepspec.tasks import TASKS, check_options
 
 STAGES = ("decode", "features", "eigenpairs", "answer", "write")
@@ -91,7 +92,9 @@ def run(
     falls into shows in the last digits).
 
     While the caller's thread extracts features, the next images are decoded and, where the network is on another
-    device or there are several jobs, the previous ones solved and written beside it; at most a few wait in between.
+    device or there are several jobs, the previous ones solved and written beside it. Classical features are measured
+    where an image is solved. In one process several images are solved at a time, as by `eigenpairs_batch`; a few
+    at most wait in between.
 
     Parameters
     ----------
@@ -120,7 +123,7 @@ def run(
     batch_size : int or None
         Images of equal grid that a backbone takes at a time; None: what its device likes.
     threads : int or None
-        Of the eigensolver, for each job; None: the cores available, divided among the jobs.
+        Of each job, for its images in all; None: the cores available, divided among the jobs.
     **options
         The task's own: `foreground` (localize, segment); `n_segments`, `background`, `seed` (regions).
 
@@ -169,8 +172,8 @@ def run(
         outputs.check_settings()
     if threads is None and jobs > 1:
         n_threads = max(1, n_threads // jobs)
-    question = _Question(task, {**graph, "threads": n_threads}, options, outputs)
-    stages = _Stages(question, None if features == "classical" else source, jobs, batch_size)
+    question = _Question(task, graph, options, outputs)
+    stages = _Stages(question, None if features == "classical" else source, jobs, n_threads, batch_size)
     return Run(found, stages, outputs, overwrite)
 
 
@@ -265,25 +268,27 @@ class _Stages:
     question: _Question
     source: Any
     jobs: int
+    threads: int
     batch_size: int | None
 
     def take_apart(self, inputs: Sequence[Input]) -> Iterator[Result]:
         """Results in about the order of the inputs; a few images at most are on their way at a time."""
         pending: deque[Future[Result]] = deque()
         decoder = ThreadPoolExecutor(1) if self.jobs else None
-        solver = self._solver()
+        solver, workers, solve = self._solver(len(inputs))
+        finish = partial(_finish, self.question, solve)
         try:
             for step in self._with_features(self._decoded(inputs, decoder)):
                 if isinstance(step, Result):
                     yield step
                 elif solver is None:
-                    yield _finish(self.question, step)
+                    yield finish(step)
                 else:
-                    pending.append(solver.submit(_finish, self.question, step))
-                    while len(pending) > self.jobs + 1:
-                        yield pending.popleft().result()
+                    pending.append(solver.submit(finish, step))
+                    while len(pending) > workers + 1:
+                        yield result(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield result(pending.popleft())
         except BrokenProcessPool as error:
             raise MemoryError(
                 f"one of {self.jobs} jobs was killed, most likely for want of memory: try fewer"
@@ -293,13 +298,21 @@ class _Stages:
                 if pool is not None:
                     pool.shutdown(wait=True, cancel_futures=True)
 
-    def _solver(self) -> Executor | None:
-        """What solves beside the caller's thread; nothing where both would share the same cores."""
+    def _solver(self, n_images: int) -> tuple[Executor | None, int, Callable[..., Eigenpairs]]:
+        """What works beside the caller's thread, how many images at a time, and how it finds eigenpairs.
+
+        Nothing where both would share the same cores.
+        """
+        device = getattr(getattr(self.source, "device", None), "type", "cpu")
+        if self.jobs == 1 and (self.source is None or device != "cpu"):
+            crew = Crew(self.threads, n_images)
+            return crew, crew.size, partial(eigenpairs_beside, crew)
+        processes = None
         if self.jobs > 1:
             # Never forked: the OpenMP runtimes of other libraries hang in forked children.
-            return ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn"), _start_worker)
-        device = getattr(getattr(self.source, "device", None), "type", "cpu")
-        return None if self.jobs == 0 or device == "cpu" else ThreadPoolExecutor(1)
+            spawn = multiprocessing.get_context("spawn")
+            processes = ProcessPoolExecutor(self.jobs, spawn, _start_worker)
+        return processes, self.jobs, partial(eigenpairs, threads=self.threads)
 
     def _size(self) -> int:
         default: int = getattr(self.source, "batch_size", 1)
@@ -384,7 +397,7 @@ def _decode(item: Input, max_size: int | None) -> _Picture | Result:
     return _Picture(item, before or {}, image, working, seconds)
 
 
-def _finish(question: _Question, picture: _Picture) -> Result:
+def _finish(question: _Question, solve: Callable[..., Eigenpairs], picture: _Picture) -> Result:
     """Features or image → eigenpairs → answer → files: what a job does."""
     item, seconds = picture.item, picture.seconds
     try:
@@ -392,7 +405,9 @@ def _finish(question: _Question, picture: _Picture) -> Result:
             with _timed(seconds, "features"):
                 picture.features = extract(picture.working, "classical")
         with _timed(seconds, "eigenpairs"):
-            d = decompose_features(picture.image, picture.working, picture.features, **question.graph)
+            d = decompose_features(
+                picture.image, picture.working, picture.features, **question.graph, solve=solve
+            )
         with _timed(seconds, "answer"):
             answer = TASKS[question.task].answer(d, **question.options)
     except _IMAGE_ERRORS as error:

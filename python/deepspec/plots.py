@@ -6,6 +6,7 @@ The figures do not go through pyplot: nothing needs a display or has to be close
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -175,21 +176,24 @@ def save_page(rows: Sequence[Row], path: str | os.PathLike[str], *, n_eigenvecto
     titles = ["image", *map(_eigenvector_title, range(1, n_eigenvectors + 1)), "box", "mask", "segments"]
     titles = [title for title in titles if any(title in drawing for drawing in drawings)]
     heights = [_WIDTH * row.d.image.shape[0] / row.d.image.shape[1] for row in rows]
-    figure = _figure(_WIDTH * len(titles), sum(heights) + 0.3)
-    grid = figure.subplots(len(rows), len(titles), squeeze=False, gridspec_kw={"height_ratios": heights})
-    for row, drawing, axes in zip(rows, drawings, grid, strict=True):
-        for title, ax in zip(titles, axes, strict=True):
-            if title in drawing:
-                drawing[title](ax=ax)
-            else:
-                ax.set_axis_off()
-        axes[0].set_ylabel(row.title)
-    for title, ax in zip(titles, grid[0], strict=True):
-        ax.set_title(title)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    with _drawing:
+        figure = _figure(_WIDTH * len(titles), sum(heights) + 0.3)
+        grid = figure.subplots(len(rows), len(titles), squeeze=False, gridspec_kw={"height_ratios": heights})
+        for row, drawing, axes in zip(rows, drawings, grid, strict=True):
+            for title, ax in zip(titles, axes, strict=True):
+                if title in drawing:
+                    drawing[title](ax=ax)
+                else:
+                    ax.set_axis_off()
+            axes[0].set_ylabel(row.title)
+        for title, ax in zip(titles, grid[0], strict=True):
+            ax.set_title(title)
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=100)
 
 
+# Matplotlib's figures share fonts and settings, which are not made for several threads.
+_drawing = threading.Lock()
 _WIDTH = 2.4  # inches of a picture on a page
 _ACCENT = "#e31a1c"
 
