@@ -77,7 +77,7 @@ void time_machine(const bench::Table& table, ThreadPool& pool) {
 
     // Operands and result of one tile stay in the second-level cache.
     constexpr std::size_t channels = 128, rounds = 200;
-    constexpr std::size_t stride = 2 * channels * kernels::tile_size + kernels::tile_entries;
+    constexpr std::size_t stride = 2 * channels * kernels::panel_size + kernels::tile_entries;
     Buffer<float> operands(threads * stride);
     std::fill_n(operands.data(), operands.size(), 0.5f);
     table.time(
@@ -85,13 +85,15 @@ void time_machine(const bench::Table& table, ThreadPool& pool) {
         [&] {
             pool.run(threads, [&](std::size_t thread) {
                 float* rows = operands.data() + thread * stride;
-                float* columns = rows + channels * kernels::tile_size;
+                float* columns = rows + channels * kernels::panel_size;
                 for (std::size_t round = 0; round < rounds; ++round)
                     kernels::selected().gram(rows, columns, channels, 1.0f, 0.0f,
-                                             columns + channels * kernels::tile_size);
+                                             columns + channels * kernels::panel_size);
             });
         },
-        bench::rate(2e-9 * static_cast<double>(threads * rounds * channels * kernels::tile_entries), "GF/s"));
+        bench::rate(2e-9 * static_cast<double>(threads * rounds * channels * kernels::panel_size *
+                                               kernels::panel_size),
+                    "GF/s"));
 
     for (const std::size_t megabytes : {16u, 256u}) {
         const std::string name = "machine: read " + std::to_string(megabytes) + " MB";
@@ -128,6 +130,10 @@ void time_feature_gram(const bench::Table& table, ThreadPool& pool, Grid grid, s
     const auto n = static_cast<double>(grid.size());
     table.time(
         name, [&] { feature_gram(view, {grid.height, grid.width}, pool); },
+        bench::rate(1e-9 * n * (n + 1.0) * static_cast<double>(channels), "GF/s"));
+    table.time(
+        name + " bf16",
+        [&] { feature_gram(view, {.height = grid.height, .width = grid.width, .bfloat16 = true}, pool); },
         bench::rate(1e-9 * n * (n + 1.0) * static_cast<double>(channels), "GF/s"));
     const Grid finer{2 * grid.height, 2 * grid.width};
     const Entries entries = prefers_fixed16(finer.size()) ? Entries::fixed16 : Entries::float32;

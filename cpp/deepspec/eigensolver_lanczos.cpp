@@ -2,6 +2,9 @@
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "deepspec/eigensolver.hpp"
@@ -30,6 +33,7 @@ class Factorization {
 
     Index rows() const { return rows_; }
     Index size() const { return size_; }
+    bool restarted() const { return restarted_; }
     bool full() const { return size_ == basis_.cols(); }
     double remainder_norm() const { return remainder_.norm(); }
     auto basis() const { return basis_.topLeftCorner(rows_, size_); }
@@ -68,6 +72,7 @@ class Factorization {
         basis_.leftCols(size_) = kept;
         projected_.setZero();
         projected_.diagonal().head(size_) = values;
+        restarted_ = true;
     }
 
   private:
@@ -112,6 +117,85 @@ class Factorization {
     VectorXd remainder_;
     Index size_ = 0;
     Index n_fresh_ = 0;
+    bool restarted_ = false;
+};
+
+// Eigenvalues of H, ascending, and the last entry of each eigenvector: what residuals need, for the square of
+// the size of H where the vectors themselves take its cube.
+class RitzValues {
+  public:
+    // H is tridiagonal unless the basis begins with Ritz vectors.
+    RitzValues(const MatrixXd& H, bool tridiagonal) : values_(H.diagonal()), last_entries_(H.rows()) {
+        last_entries_.setZero();
+        last_entries_[H.rows() - 1] = 1.0;
+        VectorXd beside = H.diagonal(1);
+        if (tridiagonal && diagonalize(beside)) {
+            sort();
+            return;
+        }
+        const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(H);
+        values_ = ritz.eigenvalues();
+        last_entries_ = ritz.eigenvectors().row(H.rows() - 1);
+    }
+
+    const VectorXd& values() const { return values_; }
+    const VectorXd& last_entries() const { return last_entries_; }
+
+  private:
+    // Implicit QR steps until nothing is left beside the diagonal. False where they do not end.
+    bool diagonalize(VectorXd& beside) {
+        constexpr double epsilon = std::numeric_limits<double>::epsilon();
+        const auto negligible = [&](Index i) {
+            return std::abs(beside[i]) <= epsilon * (std::abs(values_[i]) + std::abs(values_[i + 1]));
+        };
+        Index end = values_.size() - 1;
+        for (Index steps = 0; end > 0; ++steps) {
+            if (negligible(end - 1)) {
+                --end;
+                continue;
+            }
+            if (steps > 50 * values_.size()) return false;  // two or three for an eigenvalue are usual
+            Index begin = end - 1;
+            while (begin > 0 && !negligible(begin - 1)) --begin;
+            chase(beside, begin, end);
+        }
+        return true;
+    }
+
+    // One QR step on the rows [begin, end] with Wilkinson's shift: rotations of neighbouring rows and columns
+    // push the entry that the first of them puts outside of the three diagonals down and out.
+    void chase(VectorXd& beside, Index begin, Index end) {
+        const double half = 0.5 * (values_[end - 1] - values_[end]), corner = beside[end - 1];
+        const double shift =
+            values_[end] - corner * corner / (half + std::copysign(std::hypot(half, corner), half));
+        double x = values_[begin] - shift, z = beside[begin];
+        for (Index k = begin; k < end; ++k) {
+            const double length = std::hypot(x, z);
+            const double c = length > 0.0 ? x / length : 1.0, s = length > 0.0 ? -z / length : 0.0;
+            const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
+            values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;
+            values_[k + 1] = s * s * upper + 2.0 * c * s * middle + c * c * lower;
+            beside[k] = c * s * (upper - lower) + (c * c - s * s) * middle;
+            if (k > begin) beside[k - 1] = length;
+            const double entry = last_entries_[k];
+            last_entries_[k] = c * entry - s * last_entries_[k + 1];
+            last_entries_[k + 1] = s * entry + c * last_entries_[k + 1];
+            if (k + 1 == end) break;
+            x = beside[k];
+            z = -s * beside[k + 1];
+            beside[k + 1] *= c;
+        }
+    }
+
+    void sort() {
+        std::vector<std::pair<double, double>> pairs;
+        for (Index i = 0; i < values_.size(); ++i) pairs.emplace_back(values_[i], last_entries_[i]);
+        std::sort(pairs.begin(), pairs.end());
+        for (Index i = 0; i < values_.size(); ++i)
+            std::tie(values_[i], last_entries_[i]) = pairs[static_cast<std::size_t>(i)];
+    }
+
+    VectorXd values_, last_entries_;
 };
 
 // A Krylov space holds one direction of an eigenspace, so a search misses the others of a multiple
@@ -131,11 +215,10 @@ bool nothing_hidden(Factorization& factorization, double smallest, std::size_t m
         ++n_products;
         const Index size = factorization.size() - first;
         if (size < least || size % 2 != 0) continue;
-        const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(
-            factorization.projected().bottomRightCorner(size, size));
-        const double low = ritz.eigenvalues()[0], largest = ritz.eigenvalues()[size - 1];
+        const RitzValues ritz(factorization.projected().bottomRightCorner(size, size), true);
+        const double low = ritz.values()[0], largest = ritz.values()[size - 1];
         const double high =
-            largest + factorization.remainder_norm() * std::abs(ritz.eigenvectors()(size - 1, size - 1));
+            largest + factorization.remainder_norm() * std::abs(ritz.last_entries()[size - 1]);
         if (largest >= smallest || size >= most) return false;
         if (high >= smallest) continue;
         const double above = (smallest - high) / (high - low);
@@ -164,14 +247,16 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const bool out_of_products = result.n_products >= options.max_products;
         if (factorization.size() < next_check && !out_of_products) continue;
 
-        const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
+        const RitzValues estimate(factorization.projected(), !factorization.restarted());
         const Index size = factorization.size();
-        const VectorXd residuals =
-            factorization.remainder_norm() * ritz.eigenvectors().row(size - 1).cwiseAbs();
-        const double residual = residuals.tail(wanted).maxCoeff();
+        const double residual =
+            factorization.remainder_norm() * estimate.last_entries().tail(wanted).cwiseAbs().maxCoeff();
         if (residual <= target || size == factorization.rows() || out_of_products) {
+            const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
             for (Index j = size - 1; j >= size - wanted; --j) {
-                if (residuals[j] > target && size < factorization.rows()) continue;
+                const double left =
+                    factorization.remainder_norm() * std::abs(ritz.eigenvectors()(size - 1, j));
+                if (left > target && size < factorization.rows()) continue;
                 const VectorXd vector = factorization.basis() * ritz.eigenvectors().col(j);
                 result.values.push_back(ritz.eigenvalues()[j]);
                 result.vectors.insert(result.vectors.end(), vector.begin(), vector.end());
@@ -190,6 +275,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         last_residual = residual;
         next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0));
         if (factorization.full()) {
+            const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
             const Index kept = wanted + (capacity - wanted) / 3;
             factorization.restart(ritz.eigenvalues().tail(kept), ritz.eigenvectors().rightCols(kept));
             last_check = 0;

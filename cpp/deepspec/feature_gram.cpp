@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -14,6 +16,7 @@
 namespace deepspec {
 namespace {
 
+using kernels::panel_size;
 using kernels::tile_entries;
 using kernels::tile_size;
 
@@ -54,13 +57,77 @@ double inverse_length(const Scalar* feature, std::size_t channels) {
     return 1.0 / largest / std::sqrt(sum);
 }
 
-// Features as the kernels want them: tile after tile, (channels, tile_size) each.
-struct PackedFeatures {
-    Buffer<float> storage;
-    std::size_t channels;
-    double largest_square;  // of a feature's length, and so the largest entry of F F^T (Cauchy-Schwarz)
+// Features as the kernels want them: panel after panel of cells, channel after channel, zero beyond the last.
+// In bfloat16 two channels make an entry.
+class PackedFeatures {
+  public:
+    PackedFeatures(std::size_t n, std::size_t channels, bool bfloat16)
+        : n_panels_((n + panel_size - 1) / panel_size),
+          depth_(bfloat16 ? (channels + 1) / 2 : channels),
+          floats_(bfloat16 ? 0 : n_panels_ * panel_size * depth_),
+          pairs_(bfloat16 ? n_panels_ * panel_size * depth_ : 0) {}
 
-    const float* tile(std::size_t index) const { return storage.data() + index * channels * tile_size; }
+    std::size_t n_panels() const { return n_panels_; }
+
+    // A feature's length squared is the largest entry of its row and column of F F^T (Cauchy-Schwarz).
+    double largest_square = 0.0;
+
+    // Sets `count` cells, of which the first is first_cell, from (count, channels) floats.
+    void set(std::size_t first_cell, std::size_t count, const float* cells, std::size_t channels) {
+        const std::size_t begin = first_cell / panel_size * panel_size * depth_ + first_cell % panel_size;
+        if (floats_.size() > 0) {
+            float* out = floats_.data() + begin;
+            for (std::size_t c = 0; c < depth_; ++c)
+                for (std::size_t i = 0; i < count; ++i) out[c * panel_size + i] = cells[i * channels + c];
+        } else {
+            std::uint32_t* out = pairs_.data() + begin;
+            for (std::size_t c = 0; c < depth_; ++c)
+                for (std::size_t i = 0; i < count; ++i) {
+                    const float* pair = cells + i * channels + 2 * c;
+                    const float second = 2 * c + 1 < channels ? pair[1] : 0.0f;
+                    out[c * panel_size + i] = to_bfloat16(pair[0]) | to_bfloat16(second) << 16;
+                }
+        }
+    }
+
+    // tile = max(least, scale F F^T); both halves of a tile on the diagonal.
+    void gram_tile(std::size_t row, std::size_t column, float scale, float least, float* tile) const {
+        for (std::size_t i = 0; i < 2; ++i)
+            for (std::size_t j = 0; j < 2; ++j) {
+                const std::size_t p = 2 * row + i, q = 2 * column + j;
+                float* out = tile + i * panel_size * tile_size + j * panel_size;
+                if (p >= n_panels_ || q >= n_panels_)
+                    for (std::size_t r = 0; r < panel_size; ++r)
+                        std::fill_n(out + r * tile_size, panel_size, 0.0f);
+                else if (p <= q)
+                    gram(p, q, scale, least, out);
+            }
+        if (row == column)
+            for (std::size_t i = panel_size; i < tile_size; ++i)
+                for (std::size_t j = 0; j < panel_size; ++j)
+                    tile[i * tile_size + j] = tile[j * tile_size + i];
+    }
+
+  private:
+    void gram(std::size_t p, std::size_t q, float scale, float least, float* out) const {
+        const std::size_t panel = panel_size * depth_;
+        if (floats_.size() > 0)
+            kernels::selected().gram(floats_.data() + p * panel, floats_.data() + q * panel, depth_, scale,
+                                     least, out);
+        else
+            kernels::gram_bfloat16()(pairs_.data() + p * panel, pairs_.data() + q * panel, depth_, scale,
+                                     least, out);
+    }
+
+    // The nearest, ties to even; of a finite number that is no larger than 1.
+    static std::uint32_t to_bfloat16(float number) {
+        const auto bits = std::bit_cast<std::uint32_t>(number);
+        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    }
+
+    std::size_t n_panels_, depth_;
+    Buffer<float> floats_;  // one of the two is empty
+    Buffer<std::uint32_t> pairs_;
 };
 
 // What each cell's feature is multiplied by: 1 / its length, or for all of them 1 / the longest's.
@@ -87,41 +154,57 @@ std::vector<double> row_factors(FeatureView<Scalar> features, bool normalize, Th
     return factors;
 }
 
-// The features of `grid`, scaled, interpolated where it is not their own.
+// The feature of one cell as floats: scaled, or interpolated between scaled ones.
 template <class Scalar>
-PackedFeatures pack_features(FeatureView<Scalar> features, Grid grid, bool normalize, ThreadPool& pool) {
+void scale_feature(FeatureView<Scalar> features, const std::vector<double>& factors, std::size_t cell,
+                   float* out) {
+    const Scalar* in = features.data + cell * features.channels;
+    for (std::size_t c = 0; c < features.channels; ++c)
+        out[c] = static_cast<float>(static_cast<double>(in[c]) * factors[cell]);
+}
+
+template <class Scalar>
+void interpolate_feature(FeatureView<Scalar> features, const std::vector<double>& factors, const Corners& at,
+                         float* out) {
+    std::array<const Scalar*, 4> in;
+    std::array<double, 4> weights;
+    for (std::size_t m = 0; m < 4; ++m) {
+        in[m] = features.data + at.cells[m] * features.channels;
+        weights[m] = factors[at.cells[m]] * static_cast<double>(at.weights[m]);
+    }
+    for (std::size_t c = 0; c < features.channels; ++c) {
+        double sum = 0.0;
+        for (std::size_t m = 0; m < 4; ++m) sum += static_cast<double>(in[m][c]) * weights[m];
+        out[c] = static_cast<float>(sum);
+    }
+}
+
+// The features of `grid`.
+template <class Scalar>
+PackedFeatures pack_features(FeatureView<Scalar> features, Grid grid, const GramOptions& options,
+                             ThreadPool& pool) {
     const Grid own{features.height, features.width};
     const std::size_t n = grid.size(), channels = features.channels;
-    const std::size_t n_tiles = (n + tile_size - 1) / tile_size;
-    const std::vector<double> factors = row_factors(features, normalize, pool);
+    const std::vector<double> factors = row_factors(features, options.normalize, pool);
     const std::vector<Corners> corners = own == grid ? std::vector<Corners>() : interpolate(own, grid);
-    PackedFeatures packed{Buffer<float>(n_tiles * tile_size * channels), channels, 0.0};
-    std::vector<double> largest(n_tiles, 0.0);
-    pool.run(n_tiles, [&](std::size_t index) {
+    PackedFeatures packed(n, channels, options.bfloat16 && kernels::gram_bfloat16() != nullptr);
+    std::vector<double> largest(packed.n_panels(), 0.0);
+    pool.run(packed.n_panels(), [&](std::size_t index) {
         constexpr std::size_t strip = 16;  // cells transposed together: one cache line of output a channel
         std::vector<float> cells(strip * channels);
-        const auto add = [&](std::size_t from, double weight, float* out) {
-            const Scalar* in = features.data + from * channels;
-            const double factor = factors[from] * weight;
-            for (std::size_t c = 0; c < channels; ++c)
-                out[c] += static_cast<float>(static_cast<double>(in[c]) * factor);
-        };
-        for (std::size_t first = 0; first < tile_size; first += strip) {
-            std::fill(cells.begin(), cells.end(), 0.0f);
+        for (std::size_t first = index * panel_size; first < (index + 1) * panel_size; first += strip) {
             for (std::size_t s = 0; s < strip; ++s) {
                 float* out = cells.data() + s * channels;
-                const std::size_t i = index * tile_size + first + s;
-                if (i >= n) break;
-                if (corners.empty())
-                    add(i, 1.0, out);
+                const std::size_t i = first + s;
+                if (i >= n)
+                    std::fill_n(out, channels, 0.0f);
+                else if (corners.empty())
+                    scale_feature(features, factors, i, out);
                 else
-                    for (std::size_t m = 0; m < 4; ++m)
-                        add(corners[i].cells[m], static_cast<double>(corners[i].weights[m]), out);
+                    interpolate_feature(features, factors, corners[i], out);
                 largest[index] = std::max(largest[index], sum_of_squares(out, channels));
             }
-            float* out = packed.storage.data() + index * channels * tile_size + first;
-            for (std::size_t c = 0; c < channels; ++c)
-                for (std::size_t s = 0; s < strip; ++s) out[c * tile_size + s] = cells[s * channels + c];
+            packed.set(first, strip, cells.data(), channels);
         }
     });
     packed.largest_square = *std::max_element(largest.begin(), largest.end());
@@ -136,11 +219,25 @@ TiledMatrix direct_gram(const PackedFeatures& packed, std::size_t n, Entries ent
     pool.run(gram.n_tiles(), [&](std::size_t index) {
         const auto [row, column] = gram.position(index);
         alignas(64) std::array<float, tile_entries> tile;
-        kernels::selected().gram(packed.tile(row), packed.tile(column), packed.channels, scale, 0.0f,
-                                 tile.data());
+        packed.gram_tile(row, column, scale, 0.0f, tile.data());
         gram.set_tile(row, column, tile.data());
     });
     return gram;
+}
+
+// tile = max(least, scale U values) for the cells of a row of tiles; rows of values are `stride` apart.
+void blend_rows(const std::vector<Corners>& corners, std::size_t tile_row, const float* values,
+                std::size_t stride, float scale, float least, float* tile) {
+    std::array<const float*, 4 * tile_size> rows;
+    std::array<float, 4 * tile_size> weights;
+    for (std::size_t i = 0; i < tile_size; ++i)
+        for (std::size_t m = 0; m < 4; ++m) {
+            const std::size_t cell = tile_row * tile_size + i;
+            const bool inside = cell < corners.size();
+            rows[4 * i + m] = values + (inside ? corners[cell].cells[m] : 0) * stride;
+            weights[4 * i + m] = inside ? corners[cell].weights[m] : 0.0f;
+        }
+    kernels::selected().blend(rows.data(), weights.data(), scale, least, tile);
 }
 
 // F F^T of the features' own grid, both halves, without relu.
@@ -153,8 +250,7 @@ class CoarseGram {
             const std::size_t row = index / n_tiles, column = index % n_tiles;
             if (row > column) return;
             alignas(64) std::array<float, tile_entries> tile;
-            kernels::selected().gram(packed.tile(row), packed.tile(column), packed.channels, 1.0f,
-                                     -std::numeric_limits<float>::infinity(), tile.data());
+            packed.gram_tile(row, column, 1.0f, -std::numeric_limits<float>::infinity(), tile.data());
             float* upper = products_.data() + row * tile_size * stride_ + column * tile_size;
             float* lower = products_.data() + column * tile_size * stride_ + row * tile_size;
             for (std::size_t i = 0; i < tile_size; ++i)
@@ -166,6 +262,20 @@ class CoarseGram {
     }
 
     const float* row(std::size_t i) const { return products_.data() + i * stride_; }
+
+    // F F^T U^T for the cells of a column of tiles: (stride, tile_size).
+    Buffer<float> upsampled(const std::vector<Corners>& corners, std::size_t column) const {
+        Buffer<float> half(stride_ * tile_size);
+        alignas(64) std::array<float, tile_entries> tile;
+        for (std::size_t begin = 0; begin < stride_; begin += tile_size) {
+            blend_rows(corners, column, products_.data() + begin, stride_, 1.0f,
+                       -std::numeric_limits<float>::infinity(), tile.data());
+            float* out = half.data() + begin * tile_size;
+            for (std::size_t c = 0; c < tile_size; ++c)
+                for (std::size_t j = 0; j < tile_size; ++j) out[c * tile_size + j] = tile[j * tile_size + c];
+        }
+        return half;
+    }
 
   private:
     std::size_t stride_;
@@ -191,31 +301,10 @@ TiledMatrix upsampled_gram(const PackedFeatures& packed, Grid own, Grid grid, En
     TiledMatrix gram(grid.size(), entries);
     pool.run(gram.tile_rows(), [&](std::size_t task) {
         const std::size_t column = gram.tile_rows() - 1 - task;  // the longest first
-        const std::size_t begin = column * tile_size, end = std::min(begin + tile_size, grid.size());
-        // U F F^T for the cells of this column of tiles, transposed.
-        Buffer<float> half(own.size() * tile_size);
-        for (std::size_t c = 0; c < own.size(); ++c) {
-            const float* from = coarse.row(c);
-            float* out = half.data() + c * tile_size;
-            for (std::size_t j = begin; j < end; ++j) {
-                const auto& [cells, weights] = corners[j];
-                out[j - begin] = (weights[0] * from[cells[0]] + weights[1] * from[cells[1]]) +
-                                 (weights[2] * from[cells[2]] + weights[3] * from[cells[3]]);
-            }
-            std::fill(out + (end - begin), out + tile_size, 0.0f);
-        }
-        std::array<const float*, 4 * tile_size> rows;
-        std::array<float, 4 * tile_size> weights;
+        const Buffer<float> half = coarse.upsampled(corners, column);
         alignas(64) std::array<float, tile_entries> tile;
         for (std::size_t row = 0; row <= column; ++row) {
-            for (std::size_t i = 0; i < tile_size; ++i)
-                for (std::size_t m = 0; m < 4; ++m) {
-                    const std::size_t cell = row * tile_size + i;
-                    const bool inside = cell < grid.size();
-                    rows[4 * i + m] = half.data() + (inside ? corners[cell].cells[m] : 0) * tile_size;
-                    weights[4 * i + m] = inside ? corners[cell].weights[m] : 0.0f;
-                }
-            kernels::selected().blend(rows.data(), weights.data(), inverse(largest), tile.data());
+            blend_rows(corners, row, half.data(), tile_size, inverse(largest), 0.0f, tile.data());
             gram.set_tile(row, column, tile.data());
         }
     });
@@ -231,10 +320,8 @@ template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool) {
     const Grid own{features.height, features.width}, grid{options.height, options.width};
     if (goes_over_own_grid(own, grid))
-        return upsampled_gram(pack_features(features, own, options.normalize, pool), own, grid,
-                              options.entries, pool);
-    return direct_gram(pack_features(features, grid, options.normalize, pool), grid.size(), options.entries,
-                       pool);
+        return upsampled_gram(pack_features(features, own, options, pool), own, grid, options.entries, pool);
+    return direct_gram(pack_features(features, grid, options, pool), grid.size(), options.entries, pool);
 }
 
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads) {

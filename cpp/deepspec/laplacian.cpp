@@ -1,6 +1,7 @@
 #include "deepspec/laplacian.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <stdexcept>
@@ -51,34 +52,51 @@ Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, d
 }
 
 void Affinity::multiply(const double* x, double* y, ThreadPool& pool) const {
-    if (dense_ != nullptr)
-        dense_->multiply(x, y, pool);
-    else
-        std::fill(y, y + n_, 0.0);
-    if (!sparse_) return;
-    pool.for_blocks(n_, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            double sum = 0.0;
-            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot)
-                sum += sparse_->values[slot] * x[sparse_->columns[slot]];
-            y[i] += sparse_weight_ * sum;
-        }
+    std::optional<TiledMatrix::Product> dense;
+    if (dense_ != nullptr) dense.emplace(*dense_, x);
+    const std::size_t n_dense = dense ? dense->n_tasks() : 0;
+    const std::size_t n_sparse = (n_ + block - 1) / block;
+    pool.run(n_dense + n_sparse, [&](std::size_t task) {
+        if (task < n_dense) return dense->run(task);
+        const std::size_t begin = (task - n_dense) * block, end = std::min(begin + block, n_);
+        if (sparse_)
+            multiply_sparse(x, y, begin, end);
+        else
+            std::fill(y + begin, y + end, 0.0);
     });
+    if (dense) dense->add_to(y);
+}
+
+void Affinity::multiply_sparse(const double* x, double* y, std::size_t begin, std::size_t end) const {
+    const std::int32_t* const columns = sparse_->columns;
+    const double* const values = sparse_->values;
+    for (std::size_t i = begin; i < end; ++i) {
+        // Several sums: one alone would wait for its own additions.
+        std::array<double, 4> sums{};
+        std::int64_t slot = sparse_->row_starts[i];
+        for (; slot + 4 <= sparse_->row_starts[i + 1]; slot += 4)
+            for (std::size_t lane = 0; lane < 4; ++lane) {
+                const auto at = static_cast<std::size_t>(slot) + lane;
+                sums[lane] += values[at] * x[columns[at]];
+            }
+        for (; slot < sparse_->row_starts[i + 1]; ++slot) sums[0] += values[slot] * x[columns[slot]];
+        y[i] = sparse_weight_ * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    }
 }
 
 void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
-    if (sparse_)
-        for (std::size_t i = 0; i < n_; ++i)
+    for (std::size_t i = 0; i < n_; ++i) {
+        if (sparse_)
             for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
                 const double entry = sparse_weight_ * sparse_->values[slot];
                 if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry)) return;
             }
-    if (dense_ == nullptr) return;
-    for (std::size_t i = 0; i < n_; ++i)
+        if (dense_ == nullptr) continue;
         for (std::size_t j = i; j < n_; ++j) {
             const auto entry = static_cast<double>(dense_->at(i, j));
             if (entry > 0.0 && !visit(i, j, entry)) return;
         }
+    }
 }
 
 bool tolerates_fixed16(const Affinity& affinity, double tolerance, ThreadPool& pool) {

@@ -27,6 +27,8 @@ class Affinity {
     void visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const;
 
   private:
+    void multiply_sparse(const double* x, double* y, std::size_t begin, std::size_t end) const;
+
     const TiledMatrix* dense_;
     std::optional<SparseView> sparse_;
     double sparse_weight_;

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <limits>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #if defined(_WIN32)
 #define NOMINMAX
@@ -72,6 +75,93 @@ std::string gigabytes(double bytes) {
 
 constexpr std::align_val_t alignment{64};
 
+#ifdef __linux__
+constexpr std::size_t large_page = std::size_t{1} << 21;
+
+std::size_t whole_pages(std::size_t bytes) { return (bytes + large_page - 1) / large_page * large_page; }
+
+// Large pages: a matrix of 100 MB costs 25 000 page faults otherwise, and its products as many misses of the
+// address cache. Memory from the heap may lie in small pages already, so this comes straight from the system.
+void* allocate(std::size_t bytes) {
+    if (bytes < large_page) return ::operator new(bytes, alignment);
+    const std::size_t size = whole_pages(bytes);
+    void* const mapped =
+        mmap(nullptr, size + large_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    char* const begin = static_cast<char*>(mapped);
+    const std::size_t before =
+        (large_page - reinterpret_cast<std::uintptr_t>(begin) % large_page) % large_page;
+    if (before > 0) munmap(begin, before);
+    munmap(begin + before + size, large_page - before);
+    madvise(begin + before, size, MADV_HUGEPAGE);
+    return begin + before;
+}
+
+void deallocate(void* data, std::size_t bytes) {
+    if (bytes < large_page)
+        ::operator delete(data, alignment);
+    else
+        munmap(data, whole_pages(bytes));
+}
+#else
+void* allocate(std::size_t bytes) { return ::operator new(bytes, alignment); }
+void deallocate(void* data, std::size_t) { ::operator delete(data, alignment); }
+#endif
+
+// Memory of buffers that are gone, for the next ones: the system clears what it hands out, which takes longer
+// than to fill it. Job follows job of about the same sizes.
+class Recycler {
+  public:
+    static Recycler& instance() {
+        static Recycler* const only = new Recycler;  // never destroyed: buffers may outlive static objects
+        return *only;
+    }
+
+    Block take(std::size_t bytes) {
+        if (bytes >= least) {
+            const std::lock_guard lock(mutex_);
+            const auto fits = [&](const Block& block) {
+                return block.bytes >= bytes && block.bytes / 2 <= bytes;
+            };
+            const auto found = std::find_if(blocks_.rbegin(), blocks_.rend(), fits);
+            if (found != blocks_.rend()) {
+                const Block block = *found;
+                blocks_.erase(std::next(found).base());
+                kept_ -= block.bytes;
+                return block;
+            }
+        }
+        return {allocate(bytes), bytes};
+    }
+
+    void give(Block block) {
+        std::vector<Block> dropped;
+        {
+            const std::lock_guard lock(mutex_);
+            if (block.bytes >= least && block.bytes <= most) {
+                blocks_.push_back(block);
+                kept_ += block.bytes;
+            } else {
+                dropped.push_back(block);
+            }
+            while (kept_ > most) {  // the oldest first
+                kept_ -= blocks_.front().bytes;
+                dropped.push_back(blocks_.front());
+                blocks_.erase(blocks_.begin());
+            }
+        }
+        for (const Block& old : dropped) deallocate(old.data, old.bytes);
+    }
+
+  private:
+    static constexpr std::size_t least = std::size_t{1} << 16;  // smaller ones the heap keeps by itself
+    static constexpr std::size_t most = std::size_t{1} << 26;   // in all
+
+    std::mutex mutex_;
+    std::vector<Block> blocks_;
+    std::size_t kept_ = 0;
+};
+
 }  // namespace
 
 std::uint64_t available_memory() {
@@ -103,34 +193,27 @@ void require_memory(double bytes, const std::string& job) {
 
 template <class Number>
 Buffer<Number>::Buffer(std::size_t size)
-    : data_(static_cast<Number*>(::operator new(size * sizeof(Number), alignment))), size_(size) {
-#ifdef __linux__
-    // Large pages: the first touch of a matrix of 100 MB costs 25 000 page faults otherwise.
-    constexpr std::uintptr_t page = 4096;
-    const auto begin = (reinterpret_cast<std::uintptr_t>(data_) + page - 1) / page * page;
-    const auto end = reinterpret_cast<std::uintptr_t>(data_ + size) / page * page;
-    if (end > begin + (1u << 21)) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
+    : block_(size > 0 ? Recycler::instance().take(size * sizeof(Number)) : Block()), size_(size) {}
 
 template <class Number>
 Buffer<Number>::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : block_(std::exchange(other.block_, Block())), size_(std::exchange(other.size_, 0)) {}
 
 template <class Number>
 Buffer<Number>& Buffer<Number>::operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
+    std::swap(block_, other.block_);
     std::swap(size_, other.size_);
     return *this;
 }
 
 template <class Number>
 Buffer<Number>::~Buffer() {
-    ::operator delete(data_, alignment);
+    if (block_.data != nullptr) Recycler::instance().give(block_);
 }
 
 template class Buffer<double>;
 template class Buffer<float>;
 template class Buffer<std::uint16_t>;
+template class Buffer<std::uint32_t>;
 
 }  // namespace deepspec

@@ -19,7 +19,12 @@ std::uint64_t available_memory();
 // available_memory().
 void require_memory(double bytes, const std::string& job);
 
-// Uninitialised, cache-line aligned numbers.
+struct Block {
+    void* data = nullptr;
+    std::size_t bytes = 0;
+};
+
+// Uninitialised, cache-line aligned numbers. The memory of large ones is kept for later ones, 64 MB at most.
 template <class Number>
 class Buffer {
   public:
@@ -29,12 +34,12 @@ class Buffer {
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer();
 
-    Number* data() { return data_; }
-    const Number* data() const { return data_; }
+    Number* data() { return static_cast<Number*>(block_.data); }
+    const Number* data() const { return static_cast<const Number*>(block_.data); }
     std::size_t size() const { return size_; }
 
   private:
-    Number* data_ = nullptr;
+    Block block_;
     std::size_t size_ = 0;
 };
 

@@ -27,7 +27,16 @@ std::string to_text(double number) {
 }  // namespace
 
 TiledMatrix::TiledMatrix(std::size_t n, Entries entries)
-    : n_(n), tile_rows_((n + tile_size - 1) / tile_size) {
+    : n_(n),
+      tile_rows_((n + tile_size - 1) / tile_size),
+      block_rows_((tile_rows_ + block_side - 1) / block_side) {
+    std::size_t first_tile = 0;
+    for (std::size_t row = 0; row < tile_rows_; row += block_side)
+        for (std::size_t column = row; column < tile_rows_; column += block_side) {
+            blocks_.push_back({row, column, std::min(block_side, tile_rows_ - row),
+                               std::min(block_side, tile_rows_ - column), first_tile});
+            first_tile += blocks_.back().n_tiles();
+        }
     if (entries == Entries::float32)
         floats_ = Buffer<float>(n_tiles() * tile_entries);
     else
@@ -40,19 +49,28 @@ double TiledMatrix::bytes(std::size_t n, Entries entries) {
     return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * entry);
 }
 
-std::size_t TiledMatrix::first_entry(std::size_t row, std::size_t column) const {
-    const std::size_t first_of_row = row * tile_rows_ - row * (row - 1) / 2;
-    return (first_of_row + column - row) * tile_entries;
+const TiledMatrix::Block& TiledMatrix::block_at(std::size_t block_row, std::size_t block_column) const {
+    const std::size_t first_of_row = block_row * block_rows_ - block_row * (block_row - 1) / 2;
+    return blocks_[first_of_row + block_column - block_row];
+}
+
+std::size_t TiledMatrix::number(std::size_t row, std::size_t column) const {
+    const Block& block = block_at(row / block_side, column / block_side);
+    return block.first_tile + block.tile(row - block.row, column - block.column);
 }
 
 TiledMatrix::Position TiledMatrix::position(std::size_t tile) const {
+    const auto next =
+        std::upper_bound(blocks_.begin(), blocks_.end(), tile,
+                         [](std::size_t t, const Block& block) { return t < block.first_tile; });
+    const Block& block = *(next - 1);
     std::size_t row = 0;
-    while (tile >= tile_rows_ - row) tile -= tile_rows_ - row++;
-    return {row, row + tile};
+    while (tile > block.first_tile + block.tile(row, block.n_columns - 1)) ++row;
+    return {block.row + row, block.column + (tile - block.first_tile - block.tile(row, 0))};
 }
 
 void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* entries) {
-    const std::size_t first = first_entry(row, column);
+    const std::size_t first = number(row, column) * tile_entries;
     if (floats_.size() > 0)
         std::copy(entries, entries + tile_entries, floats_.data() + first);
     else
@@ -62,60 +80,62 @@ void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* ent
 float TiledMatrix::at(std::size_t i, std::size_t j) const {
     if (i > j) std::swap(i, j);
     const std::size_t index =
-        first_entry(i / tile_size, j / tile_size) + i % tile_size * tile_size + j % tile_size;
+        number(i / tile_size, j / tile_size) * tile_entries + i % tile_size * tile_size + j % tile_size;
     return floats_.size() > 0 ? floats_.data()[index]
                               : static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
 }
 
 void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
-    const kernels::Kernels& kernel = kernels::selected();
-    const std::size_t padded = tile_rows_ * tile_size;
-    const bool fixed = fixed_.size() > 0;
-    const double unit = fixed ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
-    std::vector<float> x_float(padded, 0.0f);
-    std::transform(x, x + n_, x_float.begin(),
-                   [&](double value) { return static_cast<float>(unit * value); });
+    Product product(*this, x);
+    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
+    std::fill(y, y + n_, 0.0);
+    product.add_to(y);
+}
 
-    // The tiles fall into groups that depend on n alone; each group sums into a vector of its own and the
-    // groups are added in order, so that the threads leave no trace in the result.
-    const std::size_t n_groups = std::clamp<std::size_t>(n_tiles() / 64, 1, 64);
-    const auto first_tile = [&](std::size_t group) { return group * n_tiles() / n_groups; };
-    // A group's vector begins with its first row of tiles: what is above belongs to the groups before.
-    Buffer<double> sums(n_groups * padded);
-    std::vector<std::size_t> first_rows;
-    for (std::size_t group = 0; group < n_groups; ++group)
-        first_rows.push_back(position(first_tile(group)).row * tile_size);
-    pool.run(n_groups, [&](std::size_t group) {
-        double* sum = sums.data() + group * padded;
-        std::fill(sum + first_rows[group], sum + padded, 0.0);
-        const std::size_t begin = first_tile(group);
-        const std::size_t end = first_tile(group + 1);
-        auto [row, column] = position(begin);
-        for (std::size_t index = begin; index < end; ++index) {
-            alignas(64) std::array<float, tile_size> y_rows{}, y_columns{};
-            const float* x_rows = x_float.data() + row * tile_size;
-            const float* x_columns = x_float.data() + column * tile_size;
-            if (fixed)
-                kernel.product_fixed(fixed_.data() + index * tile_entries, x_rows, x_columns, y_rows.data(),
-                                     y_columns.data());
+TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x)
+    : matrix_(matrix), x_(matrix.tile_rows_ * tile_size), sums_(n_tasks() * 2 * block_side * tile_size) {
+    const double unit = matrix.fixed_.size() > 0 ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
+    for (std::size_t i = 0; i < matrix.n_; ++i) x_.data()[i] = static_cast<float>(unit * x[i]);
+    std::fill(x_.data() + matrix.n_, x_.data() + x_.size(), 0.0f);
+}
+
+void TiledMatrix::Product::run(std::size_t task) {
+    const kernels::Kernels& kernel = kernels::selected();
+    const Block& block = matrix_.blocks_[task];
+    double* const rows = sums_.data() + task * 2 * block_side * tile_size;
+    double* const columns = rows + block_side * tile_size;
+    std::fill(rows, columns + block_side * tile_size, 0.0);
+    std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
+    const float* x_rows = x_.data() + block.row * tile_size;
+    const float* x_columns = x_.data() + block.column * tile_size;
+    for (std::size_t r = 0; r < block.n_rows; ++r) {
+        alignas(64) std::array<float, tile_size * kernels::most_lanes> row_lanes{};
+        for (std::size_t c = block.on_diagonal() ? r : 0; c < block.n_columns; ++c) {
+            const std::size_t entries = (block.first_tile + block.tile(r, c)) * tile_entries;
+            double* const out = block.on_diagonal() && r == c ? twice.data() : columns + c * tile_size;
+            if (matrix_.fixed_.size() > 0)
+                kernel.product_fixed(matrix_.fixed_.data() + entries, x_rows + r * tile_size,
+                                     x_columns + c * tile_size, row_lanes.data(), out);
             else
-                kernel.product(floats_.data() + index * tile_entries, x_rows, x_columns, y_rows.data(),
-                               y_columns.data());
-            for (std::size_t i = 0; i < tile_size; ++i)
-                sum[row * tile_size + i] += static_cast<double>(y_rows[i]);
-            if (row != column)
-                for (std::size_t i = 0; i < tile_size; ++i)
-                    sum[column * tile_size + i] += static_cast<double>(y_columns[i]);
-            if (++column == tile_rows_) column = ++row;
+                kernel.product(matrix_.floats_.data() + entries, x_rows + r * tile_size,
+                               x_columns + c * tile_size, row_lanes.data(), out);
         }
-    });
-    pool.for_blocks(n_, 4096, [&](std::size_t begin, std::size_t end) {
-        std::copy(sums.data() + begin, sums.data() + end, y + begin);
-        for (std::size_t group = 1; group < n_groups; ++group) {
-            const double* sum = sums.data() + group * padded;
-            for (std::size_t i = std::max(begin, first_rows[group]); i < end; ++i) y[i] += sum[i];
-        }
-    });
+        kernel.add_lanes(row_lanes.data(), rows + r * tile_size);
+    }
+}
+
+void TiledMatrix::Product::add_to(double* y) const {
+    for (std::size_t task = 0; task < n_tasks(); ++task) {
+        const Block& block = matrix_.blocks_[task];
+        const double* const rows = sums_.data() + task * 2 * block_side * tile_size;
+        const auto add = [&](std::size_t first_row, std::size_t n_rows, const double* sums) {
+            const std::size_t begin = first_row * tile_size;
+            const std::size_t length = std::min(n_rows * tile_size, matrix_.n_ - begin);
+            for (std::size_t i = 0; i < length; ++i) y[begin + i] += sums[i];
+        };
+        add(block.row, block.n_rows, rows);
+        add(block.column, block.n_columns, rows + block_side * tile_size);
+    }
 }
 
 template <class Scalar>

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
@@ -14,8 +15,8 @@ enum class Entries {
     fixed16  // from 0 to 1 with an error of up to 2^-17
 };
 
-// A symmetric n x n matrix, kept as its upper half in square tiles, row of tiles after row of tiles; zero
-// beyond n.
+// A symmetric n x n matrix, kept as its upper half in square tiles; zero beyond n. Tiles lie together in
+// square blocks, row after row of them: what a block's product reads and adds to is short.
 class TiledMatrix {
   public:
     TiledMatrix(std::size_t n, Entries entries);
@@ -31,7 +32,7 @@ class TiledMatrix {
         std::size_t row, column;  // row <= column
     };
 
-    // Where the tile of a number below n_tiles() is.
+    // Where the tile of a number below n_tiles() is, in the order they are kept.
     Position position(std::size_t tile) const;
 
     // Sets tile (row, column), row <= column, from (tile_size, tile_size) floats.
@@ -43,12 +44,50 @@ class TiledMatrix {
     // y = W x, the same bits for any number of threads.
     void multiply(const double* x, double* y, ThreadPool& pool) const;
 
-  private:
-    std::size_t first_entry(std::size_t row, std::size_t column) const;
+    class Product;
 
-    std::size_t n_, tile_rows_;
+  private:
+    static constexpr std::size_t block_side = 6;
+
+    // The tiles of block_side rows and columns, fewer at the edges; on the diagonal those above it alone.
+    struct Block {
+        std::size_t row, column;  // of its first tile
+        std::size_t n_rows, n_columns;
+        std::size_t first_tile;
+        bool on_diagonal() const { return row == column; }
+        std::size_t n_tiles() const { return on_diagonal() ? n_rows * (n_rows + 1) / 2 : n_rows * n_columns; }
+        // Where tile (r, c) of the block is among its tiles.
+        std::size_t tile(std::size_t r, std::size_t c) const {
+            return on_diagonal() ? r * n_rows - r * (r + 1) / 2 + c : r * n_columns + c;
+        }
+    };
+
+    const Block& block_at(std::size_t block_row, std::size_t block_column) const;
+    std::size_t number(std::size_t row, std::size_t column) const;
+
+    std::size_t n_, tile_rows_, block_rows_;
+    std::vector<Block> blocks_;
     Buffer<float> floats_;  // one of the two is empty
     Buffer<std::uint16_t> fixed_;
+};
+
+// A product W x in steps: run(task) for every task, in any order and on any thread, then add_to. The blocks'
+// sums are kept apart and added in order, so that the threads leave no trace in the result.
+class TiledMatrix::Product {
+  public:
+    // Refers to the matrix, which must outlive it.
+    Product(const TiledMatrix& matrix, const double* x);
+
+    std::size_t n_tasks() const { return matrix_.blocks_.size(); }
+    void run(std::size_t task);
+
+    // y += W x.
+    void add_to(double* y) const;
+
+  private:
+    const TiledMatrix& matrix_;
+    Buffer<float> x_;
+    Buffer<double> sums_;  // of a block's rows, then of its columns, block_side tiles each
 };
 
 // A dense symmetric affinity, row-major (n, n). Throws std::invalid_argument when an entry is negative or not

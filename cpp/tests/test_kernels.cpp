@@ -5,6 +5,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "check.hpp"
@@ -12,6 +13,8 @@
 
 using deepspec::kernels::Kernels;
 using deepspec::kernels::leaf_size;
+using deepspec::kernels::most_lanes;
+using deepspec::kernels::panel_size;
 using deepspec::kernels::tile_entries;
 using deepspec::kernels::tile_size;
 
@@ -27,57 +30,79 @@ std::vector<float> random_floats(std::size_t size, unsigned seed) {
 }
 
 void check_gram(const Kernels& kernels, std::size_t channels, float scale, float least) {
-    const std::vector<float> rows = random_floats(channels * tile_size, 1);
-    const std::vector<float> columns = random_floats(channels * tile_size, 2);
-    std::vector<float> tile(tile_entries, NAN);  // what lies there is overwritten, not added to
-    kernels.gram(rows.data(), columns.data(), channels, scale, least, tile.data());
-    for (std::size_t i = 0; i < tile_size; ++i)
-        for (std::size_t j = 0; j < tile_size; ++j) {
+    const std::vector<float> rows = random_floats(channels * panel_size, 1);
+    const std::vector<float> columns = random_floats(channels * panel_size, 2);
+    std::vector<float> out(panel_size * tile_size, NAN);  // what lies there is overwritten, not added to
+    kernels.gram(rows.data(), columns.data(), channels, scale, least, out.data());
+    for (std::size_t i = 0; i < panel_size; ++i) {
+        for (std::size_t j = 0; j < panel_size; ++j) {
             double sum = 0.0, magnitude = 0.0;
             for (std::size_t c = 0; c < channels; ++c) {
-                const double term = static_cast<double>(rows[c * tile_size + i]) *
-                                    static_cast<double>(columns[c * tile_size + j]);
+                const double term = static_cast<double>(rows[c * panel_size + i]) *
+                                    static_cast<double>(columns[c * panel_size + j]);
                 sum += term;
                 magnitude += std::abs(term);
             }
             const double rounding =
                 6e-8 * (static_cast<double>(channels) + 1.0) * magnitude * static_cast<double>(scale);
-            CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]),
+            CHECK_NEAR(static_cast<double>(out[i * tile_size + j]),
                        std::max(static_cast<double>(least), static_cast<double>(scale) * sum), rounding);
         }
+        for (std::size_t j = panel_size; j < tile_size; ++j) CHECK(std::isnan(out[i * tile_size + j]));
+    }
 }
 
-void check_blend(const Kernels& kernels) {
+void check_blend(const Kernels& kernels, float least) {
     const std::vector<float> numbers = random_floats(7 * tile_size, 12);
     const std::vector<float> weights = random_floats(4 * tile_size, 13);
     std::vector<const float*> rows(4 * tile_size);
     for (std::size_t m = 0; m < rows.size(); ++m) rows[m] = numbers.data() + m % 7 * tile_size;
     std::vector<float> tile(tile_entries, NAN);
-    kernels.blend(rows.data(), weights.data(), 0.5f, tile.data());
+    kernels.blend(rows.data(), weights.data(), 0.5f, least, tile.data());
     for (std::size_t i = 0; i < tile_size; ++i)
         for (std::size_t j = 0; j < tile_size; ++j) {
             double sum = 0.0;
             for (std::size_t m = 4 * i; m < 4 * i + 4; ++m)
                 sum += 0.5 * static_cast<double>(weights[m]) * static_cast<double>(rows[m][j]);
-            CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]), std::max(0.0, sum), 1e-6);
+            CHECK_NEAR(static_cast<double>(tile[i * tile_size + j]),
+                       std::max(static_cast<double>(least), sum), 1e-6);
         }
+}
+
+// What the products of a tile add to the sums of its rows and columns, which began at `before`.
+struct Sums {
+    std::vector<double> rows = std::vector<double>(tile_size, before);
+    std::vector<double> columns = std::vector<double>(tile_size, before);
+    static constexpr double before = 0.25;
+    bool operator==(const Sums&) const = default;
+};
+
+template <class Entry>
+Sums product(const Kernels& kernels, const std::vector<Entry>& tile, const std::vector<float>& x_rows,
+             const std::vector<float>& x_columns) {
+    Sums sums;
+    std::vector<float> lanes(tile_size * most_lanes);
+    if constexpr (std::is_same_v<Entry, float>)
+        kernels.product(tile.data(), x_rows.data(), x_columns.data(), lanes.data(), sums.columns.data());
+    else
+        kernels.product_fixed(tile.data(), x_rows.data(), x_columns.data(), lanes.data(),
+                              sums.columns.data());
+    kernels.add_lanes(lanes.data(), sums.rows.data());
+    return sums;
 }
 
 void check_product(const Kernels& kernels) {
     const std::vector<float> tile = random_floats(tile_entries, 3);
     const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
-    const std::vector<float> before_rows = random_floats(tile_size, 6),
-                             before_columns = random_floats(tile_size, 7);
-    std::vector<float> y_rows = before_rows, y_columns = before_columns;
-    kernels.product(tile.data(), x_rows.data(), x_columns.data(), y_rows.data(), y_columns.data());
+    const Sums sums = product(kernels, tile, x_rows, x_columns);
     for (std::size_t i = 0; i < tile_size; ++i) {
-        double row = static_cast<double>(before_rows[i]), column = static_cast<double>(before_columns[i]);
+        double row = Sums::before, column = Sums::before;
         for (std::size_t j = 0; j < tile_size; ++j) {
             row += static_cast<double>(tile[i * tile_size + j]) * static_cast<double>(x_columns[j]);
             column += static_cast<double>(tile[j * tile_size + i]) * static_cast<double>(x_rows[j]);
         }
-        CHECK_NEAR(static_cast<double>(y_rows[i]), row, 3e-5);
-        CHECK_NEAR(static_cast<double>(y_columns[i]), column, 3e-5);
+        CHECK_NEAR(sums.rows[i], row, 3e-5);
+        CHECK_NEAR(sums.columns[i], column, 3e-5);
     }
 }
 
@@ -99,13 +124,7 @@ void check_fixed_point(const Kernels& kernels) {
     // Whole numbers up to 65535 and small vectors: the product is that of the float tile, to the last bit.
     std::vector<float> whole(fixed.begin(), fixed.end());
     const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
-    std::vector<float> y_rows(tile_size), y_columns(tile_size), expected_rows(tile_size),
-        expected_columns(tile_size);
-    kernels.product(whole.data(), x_rows.data(), x_columns.data(), expected_rows.data(),
-                    expected_columns.data());
-    kernels.product_fixed(fixed.data(), x_rows.data(), x_columns.data(), y_rows.data(), y_columns.data());
-    CHECK_EQUAL(y_rows == expected_rows, true);
-    CHECK_EQUAL(y_columns == expected_columns, true);
+    CHECK(product(kernels, fixed, x_rows, x_columns) == product(kernels, whole, x_rows, x_columns));
 }
 
 // To the last bit: a box must never seem farther than the points in it.
@@ -242,7 +261,7 @@ int main() {
     const Kernels& kernels = deepspec::kernels::selected();
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
-    check_blend(kernels);
+    for (const float least : {0.0f, -HUGE_VALF}) check_blend(kernels, least);
     for (const std::size_t length : {8u, 16u, 24u, 1024u, 1032u, 3000u})
         for (const std::size_t count : {0u, 1u, 3u, 4u, 9u}) check_long_vectors(kernels, count, length);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})

@@ -31,11 +31,17 @@ bool runs_avx2() {
     __cpuid(info, 1);
     return (info[2] >> 12 & 1) != 0 && leaf7_has(5) && system_saves(0x6);
 }
+bool runs_avx512_bf16() {
+    int info[4];
+    __cpuidex(info, 7, 1);
+    return (info[0] >> 5 & 1) != 0;
+}
 bool runs_avx512() {
     return runs_avx2() && leaf7_has(16) && leaf7_has(17) && leaf7_has(30) && leaf7_has(31) &&
            system_saves(0xe6);
 }
 #else
+bool runs_avx512_bf16() { return __builtin_cpu_supports("avx512bf16"); }
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool runs_avx512() {
     return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -76,6 +82,14 @@ const Kernels& choose() {
 const Kernels& selected() {
     static const Kernels& kernels = choose();
     return kernels;
+}
+
+GramBfloat16 gram_bfloat16() {
+#ifdef DEEPSPEC_HAVE_AVX512_BF16
+    static const bool runs = &selected() == &avx512 && runs_avx512_bf16();
+    if (runs) return avx512_gram_bfloat16;
+#endif
+    return nullptr;
 }
 
 }  // namespace deepspec::kernels

@@ -8,8 +8,10 @@
 // not be the copy the linker keeps for everyone.
 namespace deepspec::kernels {
 
-inline constexpr std::size_t tile_size = 96;  // a multiple of every register block: 12x32, 6x16, 4x8
+inline constexpr std::size_t panel_size = 48;  // a multiple of every register block: 8x48, 6x16, 4x8
+inline constexpr std::size_t tile_size = 2 * panel_size;
 inline constexpr std::size_t tile_entries = tile_size * tile_size;
+inline constexpr std::size_t most_lanes = 16;  // of any instruction set
 
 inline constexpr float fixed_one = 65535.0f;
 inline constexpr std::size_t leaf_size = 16;
@@ -27,25 +29,29 @@ struct Candidates {
 struct Kernels {
     const char* instruction_set;
 
-    // tile[i][j] = max(least, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels,
-    // tile_size).
+    // out[i][j] = max(least, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels,
+    // panel_size), and rows of out are tile_size apart.
     void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float least,
-                 float* tile);
+                 float* out);
 
-    // tile[i] = max(0, scale * sum_m weights[4 i + m] * rows[4 i + m]), m = 0 ... 3; a row has tile_size
+    // tile[i] = max(least, scale * sum_m weights[4 i + m] * rows[4 i + m]), m = 0 ... 3; a row has tile_size
     // numbers.
-    void (*blend)(const float* const* rows, const float* weights, float scale, float* tile);
+    void (*blend)(const float* const* rows, const float* weights, float scale, float least, float* tile);
 
     // fixed = tile in units of 1 / fixed_one, rounded; entries from 0 to (a rounding error above) 1.
     void (*to_fixed)(const float* tile, std::uint16_t* fixed);
 
-    // y_rows += tile x_columns and y_columns += tile^T x_rows, reading the tile once.
-    void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* y_rows,
-                    float* y_columns);
+    // y_columns += tile^T x_rows, and tile x_columns is added to the rows' partial sums, (tile_size, lanes)
+    // with at most most_lanes, reading the tile once.
+    void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* row_lanes,
+                    double* y_columns);
 
     // The same for a fixed-point tile, without dividing by fixed_one.
     void (*product_fixed)(const std::uint16_t* tile, const float* x_rows, const float* x_columns,
-                          float* y_rows, float* y_columns);
+                          float* row_lanes, double* y_columns);
+
+    // y += the rows' partial sums.
+    void (*add_lanes)(const float* row_lanes, double* y);
 
     // Squared distances of leaf_size boxes, whose bounds are (dimensions, leaf_size), from one box; bit i of
     // the result says that the i-th is at most limits[i].
@@ -79,6 +85,13 @@ extern const Kernels portable;
 extern const Kernels avx2;
 extern const Kernels avx512;
 extern const Kernels neon;
+
+// As Kernels::gram, of entries that hold two channels as bfloat16, the first in the lower half. Null where
+// the selected set has no instruction for it.
+using GramBfloat16 = void (*)(const std::uint32_t* rows, const std::uint32_t* columns, std::size_t pairs,
+                              float scale, float least, float* out);
+GramBfloat16 gram_bfloat16();
+extern const GramBfloat16 avx512_gram_bfloat16;
 
 // The fastest set this processor runs; $DEEPSPEC_ISA (portable, avx2, avx512, neon) forces one.
 // Throws std::invalid_argument when that one is unknown or cannot run here.

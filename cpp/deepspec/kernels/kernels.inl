@@ -1,54 +1,49 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats greater, lesser, add_sums, and load and store_fixed for 16-bit integers; of doubles sum.
+// of floats greater, lesser, add_sums, add_to (doubles), and load and store_fixed for 16-bit integers; of
+// doubles sum.
 
-// max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers.
-template <class V, int ROWS, int COLUMNS>
-inline void gram_block(const float* rows, const float* columns, std::size_t channels, float scale,
-                       float least, bool first, bool last, float* out) {
+// max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
+// length. Entry is a channel, or what V takes for several at once.
+template <class V, int ROWS, int COLUMNS, class Entry>
+inline void gram_block(const Entry* rows, const Entry* columns, std::size_t length, float scale, float least,
+                       float* out) {
+    using deepspec::kernels::panel_size;
     using deepspec::kernels::tile_size;
     typename V::type sums[ROWS][COLUMNS];
     for (int r = 0; r < ROWS; ++r)
-        for (int v = 0; v < COLUMNS; ++v)
-            sums[r][v] = first ? V::zero() : V::load(out + r * tile_size + v * V::width);
-    for (std::size_t c = 0; c < channels; ++c) {
-        typename V::type b[COLUMNS];
-        for (int v = 0; v < COLUMNS; ++v) b[v] = V::load(columns + c * tile_size + v * V::width);
+        for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::zero();
+    for (std::size_t c = 0; c < length; ++c) {
+        decltype(V::load(columns)) b[COLUMNS];
+        for (int v = 0; v < COLUMNS; ++v) b[v] = V::load(columns + c * panel_size + v * V::width);
         for (int r = 0; r < ROWS; ++r) {
-            const typename V::type a = V::broadcast(rows[c * tile_size + r]);
+            const auto a = V::broadcast(rows[c * panel_size + r]);
             for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::multiply_add(a, b[v], sums[r][v]);
         }
     }
     const typename V::type factor = V::broadcast(scale), bound = V::broadcast(least);
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < COLUMNS; ++v)
-            V::store(out + r * tile_size + v * V::width,
-                     last ? V::greater(V::mul(sums[r][v], factor), bound) : sums[r][v]);
+            V::store(out + r * tile_size + v * V::width, V::greater(V::mul(sums[r][v], factor), bound));
 }
 
-template <class V, int ROWS, int COLUMNS>
-inline void gram_tile(const float* rows, const float* columns, std::size_t channels, float scale, float least,
-                      float* tile) {
+template <class V, int ROWS, int COLUMNS, class Entry>
+inline void gram_panels(const Entry* rows, const Entry* columns, std::size_t length, float scale, float least,
+                        float* out) {
+    using deepspec::kernels::panel_size;
     using deepspec::kernels::tile_size;
     constexpr std::size_t block_columns = COLUMNS * V::width;
-    static_assert(tile_size % ROWS == 0 && tile_size % block_columns == 0);
-    // A slice of the column operand this deep stays in the first-level cache across all row blocks.
-    constexpr std::size_t slice = 128;
-    std::size_t begin = 0;
-    do {
-        const std::size_t depth = channels - begin < slice ? channels - begin : slice;
-        const bool first = begin == 0, last = begin + depth == channels;
-        for (std::size_t j = 0; j < tile_size; j += block_columns)
-            for (std::size_t i = 0; i < tile_size; i += ROWS)
-                gram_block<V, ROWS, COLUMNS>(rows + begin * tile_size + i, columns + begin * tile_size + j,
-                                             depth, scale, least, first, last, tile + i * tile_size + j);
-        begin += depth;
-    } while (begin < channels);
+    static_assert(panel_size % ROWS == 0 && panel_size % block_columns == 0);
+    for (std::size_t j = 0; j < panel_size; j += block_columns)
+        for (std::size_t i = 0; i < panel_size; i += ROWS)
+            gram_block<V, ROWS, COLUMNS>(rows + i, columns + j, length, scale, least,
+                                         out + i * tile_size + j);
 }
 
 template <class V>
-inline void blend(const float* const* rows, const float* weights, float scale, float* tile) {
+inline void blend(const float* const* rows, const float* weights, float scale, float least, float* tile) {
     using deepspec::kernels::tile_size;
+    const typename V::type bound = V::broadcast(least);
     for (std::size_t i = 0; i < tile_size; ++i) {
         const float* const* four = rows + 4 * i;
         typename V::type weight[4];
@@ -56,7 +51,7 @@ inline void blend(const float* const* rows, const float* weights, float scale, f
         for (std::size_t j = 0; j < tile_size; j += V::width) {
             typename V::type sum = V::mul(weight[0], V::load(four[0] + j));
             for (int m = 1; m < 4; ++m) sum = V::multiply_add(weight[m], V::load(four[m] + j), sum);
-            V::store(tile + i * tile_size + j, V::greater(sum, V::zero()));
+            V::store(tile + i * tile_size + j, V::greater(sum, bound));
         }
     }
 }
@@ -71,35 +66,60 @@ inline void tile_to_fixed(const float* tile, std::uint16_t* fixed) {
     }
 }
 
-// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows. Four
-// rows go together, since adding up the lanes of four vectors costs little more than of one.
-template <class V, int CHUNK, class Entry>
-inline void tile_product(const Entry* tile, const float* x_rows, const float* x_columns, float* y_rows,
-                         float* y_columns) {
+inline void prefetch(const void* address) {
+#if defined(_MSC_VER) && !defined(__clang__)
+    (void)address;
+#else
+    __builtin_prefetch(address, 0, 2);
+#endif
+}
+
+// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows. ROWS
+// rows go together, so that their sums need not wait for one another.
+template <class V, int ROWS, int CHUNK, class Entry>
+inline void tile_product(const Entry* tile, const float* x_rows, const float* x_columns, float* row_lanes,
+                         double* y_columns) {
     using deepspec::kernels::tile_size;
-    static_assert(tile_size % (CHUNK * V::width) == 0 && tile_size % 4 == 0);
+    constexpr std::size_t line = 64, ahead = 8192;  // bytes: far enough for the third-level cache
+    static_assert(tile_size % (CHUNK * V::width) == 0 && tile_size % ROWS == 0);
     for (std::size_t j = 0; j < tile_size; j += CHUNK * V::width) {
         typename V::type x[CHUNK], y[CHUNK];
         for (int v = 0; v < CHUNK; ++v) {
             x[v] = V::load(x_columns + j + v * V::width);
-            y[v] = V::load(y_columns + j + v * V::width);
+            y[v] = V::zero();
         }
-        for (std::size_t i = 0; i < tile_size; i += 4) {
+        for (std::size_t i = 0; i < tile_size; i += ROWS) {
             const Entry* rows = tile + i * tile_size + j;
-            typename V::type xi[4], sums[4];
-            for (int r = 0; r < 4; ++r) {
+            typename V::type xi[ROWS], sums[ROWS];
+            for (int r = 0; r < ROWS; ++r) {
                 xi[r] = V::broadcast(x_rows[i + r]);
-                sums[r] = V::zero();
+                sums[r] = V::load(row_lanes + (i + r) * V::width);
             }
             for (int v = 0; v < CHUNK; ++v)
-                for (int r = 0; r < 4; ++r) {
+                for (int r = 0; r < ROWS; ++r) {
                     const typename V::type w = V::load(rows + r * tile_size + v * V::width);
                     y[v] = V::multiply_add(w, xi[r], y[v]);
                     sums[r] = V::multiply_add(w, x[v], sums[r]);
                 }
-            V::add_sums(sums, y_rows + i);
+            for (int r = 0; r < ROWS; ++r) {
+                V::store(row_lanes + (i + r) * V::width, sums[r]);
+                const char* row = reinterpret_cast<const char*>(rows + r * tile_size) + ahead;
+                for (std::size_t b = 0; b < CHUNK * V::width * sizeof(Entry); b += line) prefetch(row + b);
+            }
         }
-        for (int v = 0; v < CHUNK; ++v) V::store(y_columns + j + v * V::width, y[v]);
+        for (int v = 0; v < CHUNK; ++v) V::add_to(y_columns + j + v * V::width, y[v]);
+    }
+}
+
+template <class V>
+inline void add_lanes(const float* row_lanes, double* y) {
+    using deepspec::kernels::tile_size;
+    for (std::size_t i = 0; i < tile_size; i += 4) {
+        typename V::type rows[4];
+        for (int r = 0; r < 4; ++r) rows[r] = V::load(row_lanes + (i + r) * V::width);
+        float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        V::add_sums(rows, sums);
+        for (int r = 0; r < 4; ++r) y[i + r] += static_cast<double>(sums[r]);
     }
 }
 

@@ -44,6 +44,9 @@ struct Portable {
         for (int r = 0; r < 4; ++r)
             out[r] += (rows[r].lane[0] + rows[r].lane[1]) + (rows[r].lane[2] + rows[r].lane[3]);
     }
+    static void add_to(double* p, const type& a) {
+        for (int i = 0; i < width; ++i) p[i] += static_cast<double>(a.lane[i]);
+    }
     static type subtract(const type& a, const type& b) {
         return each([&](int i) { return a.lane[i] - b.lane[i]; });
     }
@@ -82,11 +85,12 @@ struct PortableDouble {
 }  // namespace
 
 const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
-                                                             gram_tile<Portable, 4, 2>,
+                                                             gram_panels<Portable, 4, 2, float>,
                                                              blend<Portable>,
                                                              tile_to_fixed<Portable>,
-                                                             tile_product<Portable, 3, float>,
-                                                             tile_product<Portable, 3, std::uint16_t>,
+                                                             tile_product<Portable, 4, 3, float>,
+                                                             tile_product<Portable, 4, 3, std::uint16_t>,
+                                                             add_lanes<Portable>,
                                                              near_boxes<Portable>,
                                                              scan_leaf<Portable>,
                                                              rank_limit<Portable>,
