@@ -12,7 +12,8 @@ within the rounds, with its 90 % bootstrap interval.
 
 Errors are those to exact pairs of the graph a method decomposes, in float64 and unquantised (`graphs.py`): LAPACK's up
 to n = 4096, above ARPACK's to 1e-12. The angle is that between the spaces of the first five vectors, beside what
-residual and gap allow, max(1e-3, 2 · residual / gap). Where neighbours tie, PyMatting takes others than deepspec: the last
+residual and gap allow, max(1e-3, 2 · residual / gap). Where a method returns no eigenvalues, those of its vectors are
+taken (Rayleigh quotients). Where neighbours tie, PyMatting takes others than deepspec: the last
 column says how many entries of the graph that changes. Peak memory is what a method takes beyond its input in a
 process of its own (Linux only).
 
@@ -35,6 +36,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 results.save(options.json)
     _progress("")
     print(report.render(results))
-    if options.plot:
+    if options.plot and results.rows:
         from figures import save_figure
 
         save_figure(results, options.plot)
@@ -128,7 +130,7 @@ def run(setting: Setting, options: argparse.Namespace, results: Results) -> None
             runs[case] = options.runs if seconds < SLOW else min(options.slow_runs, options.runs)
 
     _progress(f"{setting.describe()}: {options.runs} rounds")
-    calls = {case: partial(solve, case.method, problem, setting, case.threads) for case in found}
+    calls = {case: partial(solve, case, problem, setting) for case in found}
     times = in_turns(calls, runs, lambda case: limit_threads(case.threads))
 
     _progress(f"{setting.describe()}: exact pairs")
@@ -161,29 +163,24 @@ def reason_against(name: str, setting: Setting) -> str:
 
 def first_run(case: Case, problem: Problem, setting: Setting) -> tuple[Pairs, float]:
     """The pairs, and the seconds they took once everything was loaded and compiled."""
-    solve_tiny(case, setting)
-    with limit_threads(case.threads):
-        started = time.perf_counter()
-        pairs = solve(case.method, problem, setting, case.threads)
-        return pairs, time.perf_counter() - started
-
-
-def solve(name: str, problem: Problem, setting: Setting, threads: int) -> Pairs:
-    return METHODS[name].solve(problem, setting.k, setting.color_weight, threads)
-
-
-def solve_tiny(case: Case, setting: Setting) -> None:
-    with limit_threads(case.threads):
-        solve(case.method, problems.tiny(), setting, case.threads)
+    solve_limited(case, problems.tiny(), setting)
+    started = time.perf_counter()
+    return solve_limited(case, problem, setting), time.perf_counter() - started
 
 
 def memory(case: Case, problem: Problem, setting: Setting) -> int | None:
-    return peak_memory(partial(solve_tiny, case, setting), partial(_solve_limited, case, problem, setting))
+    """Bytes at the peak, beyond the input."""
+    tiny, full = (partial(solve_limited, case, this, setting) for this in (problems.tiny(), problem))
+    return peak_memory(tiny, full)
 
 
-def _solve_limited(case: Case, problem: Problem, setting: Setting) -> None:
+def solve_limited(case: Case, problem: Problem, setting: Setting) -> Pairs:
     with limit_threads(case.threads):
-        solve(case.method, problem, setting, case.threads)
+        return solve(case, problem, setting)
+
+
+def solve(case: Case, problem: Problem, setting: Setting) -> Pairs:
+    return METHODS[case.method].solve(problem, setting.k, setting.color_weight, case.threads)
 
 
 def memory_bound(problem: Problem, graphs: ExactGraphs) -> int:
@@ -203,13 +200,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=parse_grid, nargs="+", metavar="N", help="cells, or HxW")
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, "all"], metavar="NAME")
     parser.add_argument("--features", choices=list(FEATURES), default=problems.default_features())
-    parser.add_argument("--channels", type=int, nargs="+", metavar="C")
-    parser.add_argument("--k", type=int, nargs="+")
+    parser.add_argument("--channels", type=positive, nargs="+", metavar="C")
+    parser.add_argument("--k", type=positive, nargs="+")
     parser.add_argument("--color-weight", type=float, nargs="+", metavar="λ")
     parser.add_argument("--source", nargs="+", choices=SOURCES, help="grid of the features, of the graph's")
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores}))
-    parser.add_argument("--runs", type=int, default=15, help="rounds")
-    parser.add_argument("--slow-runs", type=int, default=5, help="rounds of a method that takes over 2 s")
+    parser.add_argument("--threads", type=positive, nargs="+", default=sorted({1, cores}))
+    parser.add_argument("--runs", type=positive, default=15, help="rounds")
+    parser.add_argument(
+        "--slow-runs", type=positive, default=5, help="rounds of a method that takes over 2 s"
+    )
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--full", action="store_true", help="all sizes, methods and problems")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -220,7 +219,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             setattr(options, name, value)
     if "all" in options.methods:
         options.methods = list(METHODS)
+    if too_small := [f"{h}x{w}" for h, w in options.sizes if h * w <= max(options.k)]:
+        parser.error(f"k = {max(options.k)} pairs need more cells than there are in {', '.join(too_small)}")
+    if odd := [f"{h}x{w}" for h, w in options.sizes if "half" in options.source and (h % 2 or w % 2)]:
+        parser.error(f"features of half the grid need even sides, not {', '.join(odd)}")
+    for path in (options.json, options.plot):
+        if path and not path.parent.is_dir():
+            parser.error(f"there is no folder for {path}")
+    if options.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib (pip install deepspec[bench])")
     return options
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def parse_grid(text: str) -> Grid:

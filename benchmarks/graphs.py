@@ -17,6 +17,7 @@ import deepspec
 
 GRAPHS = ("deepspec", "pymatting", "without diagonal", "features alone")
 LARGEST_DENSE = 4096  # cells, up to which exact pairs come from LAPACK; above, from ARPACK to 1e-12
+STRIP = 2048  # rows
 COMPARED = 5  # vectors whose space is compared
 
 
@@ -63,8 +64,12 @@ class ExactGraphs:
 def exact_gram(problem: Problem) -> Array:
     """(n, n) float64: relu(F Fᵀ) divided by its largest entry."""
     rows = problem.exact_rows()
-    gram: Array = rows @ rows.T
-    np.maximum(gram, 0, out=gram)
+    gram = np.empty((problem.n, problem.n))
+    # In strips: numpy hands rows @ rows.T to OpenBLAS's dsyrk, which can crash at 2 GB (numpy's issue 19685).
+    for start in range(0, problem.n, STRIP):
+        strip = gram[start : start + STRIP]
+        np.matmul(rows[start : start + STRIP], rows.T, out=strip)
+        np.maximum(strip, 0, out=strip)
     gram /= gram.max()
     return gram
 
@@ -148,4 +153,4 @@ def angle(vectors: Array, others: Array) -> float:
 
 def angle_bound(residual: float, gap: float) -> float:
     """Radians: what an eigenspace may be turned by, given its residuals and the gap to the next eigenvalue."""
-    return max(1e-3, 2 * residual / gap) if gap > 0 else np.pi / 2
+    return min(max(1e-3, 2 * residual / gap), np.pi / 2) if gap > 0 else np.pi / 2

@@ -35,7 +35,7 @@ from typing import Any
 import problems
 import scipy.sparse
 from affinities import graph_of, knn_points, pymatting_search
-from eigenpairs import parse_grid
+from eigenpairs import parse_grid, positive
 from measures import environment, in_turns, limit_threads, median_ratio
 from problems import Array, Grid
 from report import describe, markdown, show
@@ -156,8 +156,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     grids: list[Grid] = [(64, 64), (512, 512)]
     parser.add_argument("--grids", type=parse_grid, nargs="+", default=grids, metavar="HxW")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--runs", type=int, default=15, help="rounds")
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1])
+    parser.add_argument("--runs", type=positive, default=15, help="rounds")
     parser.add_argument("--features", choices=list(problems.PHOTOS), default=problems.default_features())
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args(arguments)

@@ -81,24 +81,24 @@ def speed_table(results: Results) -> str:
 
 def methods_table(results: Results) -> str:
     """Every method on every problem."""
-    head = ["method", "threads", "runs", "ms", *(f"÷ {name}" for name in OURS)]
+    ours = [name for name in OURS if any(row.method == name for row in results.rows)]
+    head = ["method", "threads", "runs", "ms", *(f"÷ {name}" for name in ours)]
     head += ["Δ values", "angle, rad", "allowed", "residual", "peak MB", "allowed", "other edges"]
     tables = []
     for setting, rows in groupby(results.rows, key=lambda row: row.setting):
-        lines = [_method_line(results, row) for row in rows]
+        lines = [_method_line(results, row, ours) for row in rows]
         tables.append(f"{setting.describe()}, {setting.features} features:\n\n{markdown(head, lines)}")
     return "\n\n".join(tables)
 
 
-def _method_line(results: Results, row: Row) -> list[str]:
-    ours = (results.find(row.setting, name, row.threads) for name in OURS)
+def _method_line(results: Results, row: Row, ours: Sequence[str]) -> list[str]:
     errors = row.errors
     return [
         row.method,
         str(row.threads),
         str(len(row.seconds)),
         milliseconds(row),
-        *(ratio(row, own) for own in ours),
+        *(ratio(row, results.find(row.setting, name, row.threads)) for name in ours),
         f"{errors.values:.1e}",
         f"{errors.angle:.1e}",
         f"{errors.angle_bound:.1e}",
@@ -111,20 +111,20 @@ def _method_line(results: Results, row: Row) -> list[str]:
 
 def scaling_table(results: Results) -> str:
     """The exponent of n in the time from 4096 cells on, and how many times as fast more threads are."""
-    most, lines = max(thread_counts(results)), []
+    most, lines = max(thread_counts(results), default=1), []
     for family, settings in families(results):
         for method in dict.fromkeys(row.method for row in results.rows):
             rows = [row for s in settings if s.source == "own" and (row := results.find(s, method, most))]
-            if not rows:
-                continue
-            faster = []
-            for row in rows:
-                single = results.find(row.setting, method, 1)
-                if single and most > 1:
-                    faster.append(f"{row.setting.n}: {show(single.ratio_to(row))}")
-            lines.append([family, method, exponent(rows), ", ".join(faster)])
+            singles = [results.find(row.setting, method, 1) for row in rows] if most > 1 else []
+            faster = [
+                f"{row.setting.n}: {show(single.ratio_to(row))}"
+                for row, single in zip(rows, singles, strict=False)
+                if single
+            ]
+            if exponent(rows) or faster:
+                lines.append([family, method, exponent(rows), ", ".join(faster)])
     head = ["problem", "method", "time grows as", f"{count(most, 'thread')} against one, times as fast"]
-    return markdown(head, lines)
+    return markdown(head, lines) if lines else ""
 
 
 def exponent(rows: Sequence[Row]) -> str:

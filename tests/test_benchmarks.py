@@ -313,13 +313,24 @@ def test_memory_is_measured_and_within_the_bound(capsys: pytest.CaptureFixture[s
         assert 0 < row.memory <= row.memory_bound
 
 
-@pytest.mark.parametrize("option", [("--sizes", "12"), ("--sizes", "axb"), ("--methods", "best")])
-def test_options_that_name_nothing_are_refused(
-    option: tuple[str, str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "12"], "HxW, got '12'"),
+        (["--sizes", "axb"], "HxW, got 'axb'"),
+        (["--methods", "best"], "'best'"),
+        (["--runs", "0"], "at least 1, got '0'"),
+        (["--sizes", "2x2"], "k = 5 pairs need more cells than there are in 2x2"),
+        (["--sizes", "12x12", "12x13"], "even sides, not 12x13"),
+        (["--json", "nowhere/results.json"], "no folder for nowhere"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        run_eigenpairs(*option)
-    assert option[1] in capsys.readouterr().err
+        run_eigenpairs(*options)
+    assert message in capsys.readouterr().err
 
 
 def measured(*, exponent: float = 1.5) -> results.Results:
