@@ -39,6 +39,7 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "xtick.color": "#555555",
+    "xtick.labelsize": 8,
     "ytick.color": "#555555",
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
