@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.linalg import lapack
@@ -10,6 +12,7 @@ from scipy.sparse import csgraph
 from deepspec.features import Features, Floats, Image8, border_cells
 
 _CELL = 8
+_STRIP = 32  # rows
 
 
 def classical(image: Image8) -> Features:
@@ -58,6 +61,14 @@ def classical(image: Image8) -> Features:
 
 def _lab(image: Image8) -> Floats:
     """CIE L*a*b* (D65) of sRGB, float32."""
+    lab = np.empty(image.shape, np.float32)
+    # In strips that fit into a cache: whole images of every step cost more in fresh memory than in arithmetic.
+    for start in range(0, len(image), _STRIP):
+        lab[start : start + _STRIP] = _lab_of_strip(image[start : start + _STRIP])
+    return lab
+
+
+def _lab_of_strip(image: Image8) -> Floats:
     code = np.arange(256, dtype=np.float32) / 255
     linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)[image]
     # Rows: X, Y, Z relative to white, so that each sums to 1.
@@ -65,7 +76,8 @@ def _lab(image: Image8) -> Floats:
     xyz = linear @ to_xyz.T.astype(np.float32)
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(f, 2, 0)
-    return np.asarray(np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=2), np.float32)
+    lab: Floats = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=2)
+    return lab
 
 
 def _derivatives(lightness: Floats) -> list[Floats]:
@@ -74,7 +86,12 @@ def _derivatives(lightness: Floats) -> list[Floats]:
     for sigma in (1.0, 2.0, 4.0):
         along_y = sigma * ndimage.gaussian_filter(lightness, sigma, order=(1, 0))
         along_x = sigma * ndimage.gaussian_filter(lightness, sigma, order=(0, 1))
-        responses += [along_y, along_x, (along_x + along_y) / np.sqrt(2), (along_x - along_y) / np.sqrt(2)]
+        responses += [
+            along_y,
+            along_x,
+            (along_x + along_y) / math.sqrt(2),
+            (along_x - along_y) / math.sqrt(2),
+        ]
     return responses
 
 
@@ -137,13 +154,16 @@ def _gaussian_kernel_map(grid: Floats) -> Floats:
     # Where landmarks are alike, and the kernel among them has no inverse, the small diagonal decides.
     root = np.linalg.cholesky(among + 1e-6 * np.eye(len(among)))
     inverse, _ = lapack.dtrtri(root, lower=1)
-    mapped = _product(np.exp(-squared / two_variances), inverse.T)
+    kernel = np.exp(np.divide(squared, -two_variances, out=squared), out=squared)
+    mapped = _product(kernel, inverse.T)
     return np.asarray(mapped.reshape(rows, columns, -1), np.float32)
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
-    squared: Floats = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * _product(a, b.T)
-    return np.maximum(squared, 0)
+    squared = _product(a, -2 * b.T)
+    squared += np.sum(a**2, axis=1)[:, None]
+    squared += np.sum(b**2, axis=1)
+    return np.maximum(squared, 0, out=squared)
 
 
 def _product(a: Floats, b: Floats) -> Floats:
@@ -152,4 +172,7 @@ def _product(a: Floats, b: Floats) -> Floats:
     Those would spin for some 50 ms after it, on the cores where the eigensolver works meanwhile. Hence no `eigh` either.
     """
     rows = max(1, 2**18 // b.size)
-    return np.concatenate([a[start : start + rows] @ b for start in range(0, len(a), rows)])
+    product = np.empty((len(a), b.shape[1]))
+    for start in range(0, len(a), rows):
+        np.matmul(a[start : start + rows], b, out=product[start : start + rows])
+    return product
