@@ -65,6 +65,37 @@ def test_eigenvectors_are_the_oracles() -> None:
     assert (share <= 0.5).all()
 
 
+def test_an_image_that_the_published_pipeline_fails_on_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pymatting")
+    for number in range(3):
+        Image.fromarray(two_colors(72, 64 + 8 * number, (slice(16, 48), slice(16, 48)))).save(
+            tmp_path / f"{number}.png"
+        )
+    find = pipeline.eigenvectors
+
+    def fail_on_second(affinity: np.ndarray, k: int) -> np.ndarray:
+        if len(affinity) == 9 * 9:
+            raise pipeline.SingularError("D - W is singular")
+        return find(affinity, k)
+
+    monkeypatch.setattr(pipeline, "eigenvectors", fail_on_second)
+    pipeline.main(["--data", str(tmp_path), "--json", str(tmp_path / "results.json")])
+    printed = capsys.readouterr().out
+    assert "2 images:" in printed
+    assert "fails on them: 1 images" in printed
+    images = json.loads((tmp_path / "results.json").read_text())["images"]
+    assert [image["image"] for image in images if "failed" in image] == ["1.png"]
+    assert len(images) == 3
+
+
+def test_a_singular_matrix_is_told_from_other_errors() -> None:
+    pairs = np.kron(np.eye(3), [[0, 1], [1, 0]])
+    with pytest.raises(pipeline.SingularError, match="6 cells"):
+        pipeline.eigenvectors(pairs, 2)
+
+
 def test_upsampling_is_bilinear() -> None:
     pytest.importorskip("torch")
     keys = np.random.default_rng(0).normal(size=(3, 5, 4))
