@@ -1,0 +1,71 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+
+// Random problems for the core, each drawn from a seed and held against a simple computation of the same.
+namespace fuzz {
+
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : engine_(seed) {}
+
+    // From low to high, both included.
+    std::size_t between(std::size_t low, std::size_t high) {
+        return std::uniform_int_distribution<std::size_t>(low, high)(engine_);
+    }
+    double uniform(double low, double high) {
+        return std::uniform_real_distribution<double>(low, high)(engine_);
+    }
+    // Any order of magnitude as often as another.
+    double magnitude(double low, double high) { return std::exp(uniform(std::log(low), std::log(high))); }
+    std::size_t size(std::size_t low, std::size_t high) {
+        const double drawn = magnitude(static_cast<double>(low), static_cast<double>(high) + 1.0);
+        return std::clamp(static_cast<std::size_t>(drawn), low, high);
+    }
+    double normal() { return std::normal_distribution<double>()(engine_); }
+    bool chance(double probability) { return uniform(0.0, 1.0) < probability; }
+    template <class T>
+    T pick(std::initializer_list<T> choices) {
+        return choices.begin()[between(0, choices.size() - 1)];
+    }
+
+  private:
+    std::mt19937_64 engine_;
+};
+
+inline std::vector<double> random_vector(std::size_t size, Random& random) {
+    std::vector<double> x(size);
+    for (double& entry : x) entry = random.uniform(-1.0, 1.0);
+    return x;
+}
+
+// A symmetric matrix, row-major.
+struct Dense {
+    explicit Dense(std::size_t size) : n(size), entries(size * size, 0.0) {}
+    double& operator()(std::size_t i, std::size_t j) { return entries[i * n + j]; }
+    double operator()(std::size_t i, std::size_t j) const { return entries[i * n + j]; }
+
+    std::size_t n;
+    std::vector<double> entries;
+};
+
+// One problem each.
+void try_gram(Random& random);
+void try_tiles(Random& random);
+void try_neighbors(Random& random);
+void try_color_graphs(Random& random);
+void try_laplacian(Random& random);
+void try_eigenpairs(Random& random);
+void try_threads(Random& random);
+void try_cancelling(Random& random);
+void try_memory(Random& random);
+
+}  // namespace fuzz

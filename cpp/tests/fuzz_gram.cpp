@@ -1,0 +1,269 @@
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "deepspec/feature_gram.hpp"
+#include "deepspec/interpolation.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/tiled_matrix.hpp"
+#include "fuzz.hpp"
+
+namespace fuzz {
+namespace {
+
+using namespace deepspec;
+
+constexpr double fixed16_error = 0x1p-17 * 1.01;
+
+struct Problem {
+    Grid own, wanted;
+    std::size_t channels;
+    bool normalize;
+    std::vector<double> features;
+};
+
+Grid random_grid(std::size_t most_cells, Random& random) {
+    const std::size_t cells = random.size(1, most_cells);
+    const std::size_t height = random.size(1, cells);
+    return {height, cells / height};
+}
+
+// The grid the features are brought to: their own, one of twice the size, or any.
+Grid wanted_grid(Grid own, Random& random) {
+    if (random.chance(0.4)) return own;
+    if (random.chance(0.5)) return {2 * own.height, 2 * own.width};
+    return random_grid(400, random);
+}
+
+struct Range {
+    double low, high;
+};
+
+std::vector<double> random_features(std::size_t n, std::size_t channels, Range range, Random& random) {
+    std::vector<double> features(n * channels);
+    const bool positive = random.chance(0.3), sparse = random.chance(0.2), uneven = random.chance(0.3);
+    const bool repeated = random.chance(0.2);
+    const double scale = random.chance(0.5) ? 1.0 : random.magnitude(range.low, range.high);
+    for (std::size_t i = 0; i < n; ++i) {
+        const bool zero = random.chance(0.05);
+        const double length = uneven ? random.magnitude(1e-6, 1.0) : 1.0;
+        for (std::size_t c = 0; c < channels; ++c) {
+            double value = random.normal() * length * scale;
+            if (zero || (sparse && random.chance(0.8))) value = 0.0;
+            features[i * channels + c] = positive ? std::abs(value) : value;
+        }
+        if (repeated && i > 0 && random.chance(0.5))
+            std::copy_n(features.begin(), channels,
+                        features.begin() + static_cast<std::ptrdiff_t>(i * channels));
+    }
+    return features;
+}
+
+Problem random_problem(Range range, Random& random) {
+    Problem problem;
+    problem.own = random_grid(random.chance(0.1) ? 900 : 200, random);
+    problem.wanted = wanted_grid(problem.own, random);
+    problem.channels = random.size(1, problem.wanted.size() > 500 ? 40 : 300);
+    problem.normalize = random.chance(0.6);
+    problem.features = random_features(problem.own.size(), problem.channels, range, random);
+    return problem;
+}
+
+// The features of the wanted grid, of which the longest of the own grid has the length 1.
+std::vector<double> interpolated(const Problem& problem) {
+    const std::size_t channels = problem.channels;
+    std::vector<double> scaled = problem.features;
+    std::vector<double> lengths;
+    for (std::size_t i = 0; i < problem.own.size(); ++i) {
+        double length = 0.0;
+        for (std::size_t c = 0; c < channels; ++c) length = std::hypot(length, scaled[i * channels + c]);
+        lengths.push_back(length);
+    }
+    const double longest = *std::max_element(lengths.begin(), lengths.end());
+    for (std::size_t i = 0; i < scaled.size(); ++i) {
+        const double length = problem.normalize ? lengths[i / channels] : longest;
+        scaled[i] = length > 0.0 ? scaled[i] / length : 0.0;
+    }
+    if (problem.own == problem.wanted) return scaled;
+    std::vector<double> features;
+    const auto position = [](std::size_t i, std::size_t coarse, std::size_t fine) {
+        const double center =
+            (static_cast<double>(i) + 0.5) * static_cast<double>(coarse) / static_cast<double>(fine);
+        return std::clamp(center - 0.5, 0.0, static_cast<double>(coarse - 1));
+    };
+    for (std::size_t i = 0; i < problem.wanted.height; ++i)
+        for (std::size_t j = 0; j < problem.wanted.width; ++j) {
+            const double y = position(i, problem.own.height, problem.wanted.height);
+            const double x = position(j, problem.own.width, problem.wanted.width);
+            const auto top = static_cast<std::size_t>(y), left = static_cast<std::size_t>(x);
+            const std::size_t bottom = std::min(top + 1, problem.own.height - 1);
+            const std::size_t right = std::min(left + 1, problem.own.width - 1);
+            const double down = y - std::floor(y), across = x - std::floor(x);
+            const auto at = [&](std::size_t row, std::size_t column, std::size_t c) {
+                return scaled[(row * problem.own.width + column) * channels + c];
+            };
+            for (std::size_t c = 0; c < channels; ++c)
+                features.push_back((1.0 - down) * std::lerp(at(top, left, c), at(top, right, c), across) +
+                                   down * std::lerp(at(bottom, left, c), at(bottom, right, c), across));
+        }
+    return features;
+}
+
+void check_gram(const TiledMatrix& gram, const Problem& problem) {
+    const std::vector<double> features = interpolated(problem);
+    const std::size_t n = problem.wanted.size(), channels = problem.channels;
+    Dense products(n);
+    double largest = 0.0;
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j <= i; ++j) {
+            double sum = 0.0;
+            for (std::size_t c = 0; c < channels; ++c)
+                sum += features[i * channels + c] * features[j * channels + c];
+            products(i, j) = std::max(0.0, sum);
+            largest = std::max(largest, sum);
+        }
+    // Interpolation between opposite features leaves little of them, and of their digits.
+    const double tolerance = 1e-5 + 2e-6 / std::max(largest, 1e-12);
+    CHECK_EQUAL(gram.size(), n);
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j <= i; ++j) {
+            const auto entry = static_cast<double>(gram.at(i, j));
+            CHECK(entry >= 0.0 && entry <= 1.00001);
+            CHECK_NEAR(entry, largest > 0.0 ? products(i, j) / largest : 0.0, tolerance);
+        }
+}
+
+void check_same_bits(const TiledMatrix& a, const TiledMatrix& b) {
+    for (std::size_t i = 0; i < a.size(); ++i)
+        for (std::size_t j = i; j < a.size(); ++j) CHECK_EQUAL(a.at(i, j), b.at(i, j));
+}
+
+template <class Scalar>
+void attempt_gram(Range range, Random& random) {
+    Problem problem = random_problem(range, random);
+    std::vector<Scalar> features(problem.features.begin(), problem.features.end());
+    problem.features.assign(features.begin(), features.end());  // rounded
+    const FeatureView<Scalar> view{features.data(), problem.own.height, problem.own.width, problem.channels};
+    const GramOptions options{problem.wanted.height, problem.wanted.width, problem.normalize};
+    ThreadPool pool(static_cast<int>(random.between(1, 4)));
+    if (random.chance(0.15)) {
+        const std::size_t at = random.between(0, features.size() - 1);
+        constexpr Scalar infinity = std::numeric_limits<Scalar>::infinity();
+        features[at] = random.pick({infinity, -infinity, std::numeric_limits<Scalar>::quiet_NaN()});
+        const std::size_t cell = at / problem.channels;
+        CHECK_THROWS(std::invalid_argument,
+                     "row " + std::to_string(cell / problem.own.width) + ", column " +
+                         std::to_string(cell % problem.own.width),
+                     feature_gram(view, options, pool));
+        return;
+    }
+    const TiledMatrix gram = feature_gram(view, options, pool);
+    check_gram(gram, problem);
+    ThreadPool other(static_cast<int>(random.between(1, 4)));
+    check_same_bits(gram, feature_gram(view, options, other));
+    GramOptions in_fixed16 = options;
+    in_fixed16.entries = Entries::fixed16;
+    const TiledMatrix fixed = feature_gram(view, in_fixed16, other);
+    for (std::size_t i = 0; i < fixed.size(); ++i)
+        for (std::size_t j = 0; j < fixed.size(); ++j)
+            CHECK_NEAR(static_cast<double>(fixed.at(i, j)),
+                       static_cast<double>(std::min(gram.at(i, j), 1.0f)), fixed16_error);
+}
+
+// Entries from 0 to 1, many of them 0.
+Dense random_matrix(std::size_t n, Random& random) {
+    Dense matrix(n);
+    const double share = random.uniform(0.0, 1.0);
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j <= i; ++j)
+            if (random.chance(share))
+                matrix(i, j) = matrix(j, i) =
+                    static_cast<double>(static_cast<float>(random.uniform(0.0, 1.0)));
+    return matrix;
+}
+
+TiledMatrix tiled(const Dense& matrix, Entries entries) {
+    using kernels::tile_size;
+    TiledMatrix result(matrix.n, entries);
+    for (std::size_t tile = 0; tile < result.n_tiles(); ++tile) {
+        const auto [row, column] = result.position(tile);
+        std::vector<float> numbers(kernels::tile_entries, 0.0f);
+        for (std::size_t i = row * tile_size; i < std::min(matrix.n, (row + 1) * tile_size); ++i)
+            for (std::size_t j = column * tile_size; j < std::min(matrix.n, (column + 1) * tile_size); ++j)
+                numbers[i % tile_size * tile_size + j % tile_size] = static_cast<float>(matrix(i, j));
+        result.set_tile(row, column, numbers.data());
+    }
+    return result;
+}
+
+void check_product(const TiledMatrix& matrix, Random& random) {
+    const std::size_t n = matrix.size();
+    std::vector<double> x = random_vector(n, random);
+    const double spread = random.chance(0.5) ? 1.0 : random.magnitude(1.0, 1e15);
+    for (double& entry : x) entry *= random.magnitude(1.0 / spread, spread);
+    std::vector<double> product(n, NAN), again(n, NAN);
+    ThreadPool pool(static_cast<int>(random.between(1, 4))), other(static_cast<int>(random.between(1, 4)));
+    matrix.multiply(x.data(), product.data(), pool);
+    for (std::size_t i = 0; i < n; ++i) {
+        double sum = 0.0, magnitude = 0.0;
+        for (std::size_t j = 0; j < n; ++j) {
+            const double term = static_cast<double>(matrix.at(i, j)) * x[j];
+            sum += term;
+            magnitude += std::abs(term);
+        }
+        CHECK_NEAR(product[i], sum, 1e-5 * magnitude);
+    }
+    matrix.multiply(x.data(), again.data(), other);
+    CHECK(again == product);
+}
+
+template <class Scalar>
+void attempt_packing(Dense matrix, Random& random) {
+    ThreadPool pool(static_cast<int>(random.between(1, 4)));
+    const double scale = random.chance(0.5) ? 1.0 : random.magnitude(1e-20, 1e20);
+    std::vector<Scalar> scaled;
+    for (const double entry : matrix.entries) scaled.push_back(static_cast<Scalar>(entry * scale));
+    const auto pack = [&] { return pack_dense(scaled.data(), matrix.n, pool); };
+    const TiledMatrix packed = pack();
+    for (std::size_t i = 0; i < matrix.n; ++i)
+        for (std::size_t j = 0; j < matrix.n; ++j)
+            CHECK_EQUAL(packed.at(i, j), static_cast<float>(scaled[i * matrix.n + j]));
+    check_product(packed, random);
+
+    const std::size_t row = random.between(0, matrix.n - 1), column = random.between(0, matrix.n - 1);
+    Scalar& entry = scaled[row * matrix.n + column];
+    constexpr Scalar infinity = std::numeric_limits<Scalar>::infinity();
+    const Scalar wrong = random.pick({infinity, std::numeric_limits<Scalar>::quiet_NaN(), Scalar(-1)});
+    const Scalar right = std::exchange(entry, wrong);
+    CHECK_THROWS(std::invalid_argument, "finite and not negative", pack());
+    entry = right + static_cast<Scalar>(scale);
+    if (row != column) CHECK_THROWS(std::invalid_argument, "symmetric", pack());
+}
+
+}  // namespace
+
+void try_gram(Random& random) {
+    if (random.chance(0.5))
+        attempt_gram<float>({1e-38, 1e36}, random);
+    else
+        attempt_gram<double>({1e-290, 1e300}, random);
+}
+
+void try_tiles(Random& random) {
+    const Dense matrix = random_matrix(random.size(1, 500), random);
+    for (const Entries entries : {Entries::float32, Entries::fixed16}) {
+        const TiledMatrix tiles = tiled(matrix, entries);
+        const double error = entries == Entries::float32 ? 0.0 : fixed16_error;
+        for (std::size_t i = 0; i < matrix.n; ++i)
+            for (std::size_t j = 0; j < matrix.n; ++j)
+                CHECK_NEAR(static_cast<double>(tiles.at(i, j)), matrix(i, j), error);
+        check_product(tiles, random);
+    }
+    if (random.chance(0.5))
+        attempt_packing<float>(matrix, random);
+    else
+        attempt_packing<double>(matrix, random);
+}
+
+}  // namespace fuzz
