@@ -7,16 +7,18 @@ CPP_FILES := $(shell find cpp benchmarks -path cpp/vendor -prune -o \( -name '*.
 BUILD_FILES := pyproject.toml CMakeLists.txt $(wildcard cmake/*) cpp/bindings.cpp $(wildcard cpp/deepspec/* cpp/deepspec/kernels/*)
 
 .PHONY: help demo test test-all lint lint-python lint-types lint-cpp lint-stubs stubs format \
-	cpp-test cpp-sanitize bench bench-native sdist wheel clean
+	cpp-test cpp-test-arm cpp-sanitize cpp-fuzz bench bench-native sdist wheel clean
 
 help:
 	@echo "make demo          set up, take real photographs apart, name the page of pictures"
-	@echo "make test          set up, run the Python and C++ tests (minutes)"
-	@echo "make test-all      the same with the slow tests and the sanitizers"
+	@echo "make test          set up, run the Python and C++ tests and a minute of cpp-fuzz"
+	@echo "make test-all      the same with the slow tests, the sanitizers and an emulated ARM (an hour)"
 	@echo "make lint          ruff, mypy, clang-format, and whether _core.pyi is current"
 	@echo "make format        format Python and C++"
 	@echo "make stubs         write python/deepspec/_core.pyi from the built module"
-	@echo "make cpp-test      C++ tests; cpp-sanitize: with address, undefined and thread sanitizers"
+	@echo "make cpp-test      C++ tests; cpp-test-arm: for 64-bit ARM, emulated"
+	@echo "make cpp-sanitize  C++ tests and ten minutes of random problems with each of three sanitizers;"
+	@echo "                   cpp-sanitize-address, -undefined, -thread: with one; cpp-fuzz: the short form"
 	@echo "make bench         comparisons with peers; bench-native: parts of the core"
 	@echo "make sdist wheel   distributions in dist/"
 	@echo "make clean         remove what the above made"
@@ -24,11 +26,15 @@ help:
 demo: .venv/.installed-demo
 	$(BIN)/python examples/demo.py
 
-test: .venv/.installed-test cpp-test
+test: .venv/.installed-test cpp-test cpp-fuzz
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: .venv/.installed-test cpp-test cpp-sanitize
+# What is missing for ARM is said at once, and ends it at last, when everything else has run.
+test-all: .venv/.installed-test
+	-@sh .ci/check-arm
+	$(MAKE) cpp-test cpp-sanitize
 	HYPOTHESIS_PROFILE=exploring $(BIN)/python -m pytest
+	$(MAKE) cpp-test-arm
 
 # Lint
 
@@ -61,21 +67,42 @@ format: .venv/.installed-dev
 
 # C++ without Python
 
-# $(call cmake_build,<directory>,<options>)
+# $(call cmake_build,<directory>,<options>,<what to build: all>)
 define cmake_build
 	$(BIN)/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) $(2)
-	$(BIN)/cmake --build $(1)
+	$(BIN)/cmake --build $(1) $(3)
 endef
 
 cpp-test: .venv/.installed-test $(BIN)/cmake
 	$(call cmake_build,build/cpp,-DDEEPSPEC_BUILD_TESTS=ON)
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure
 
-cpp-sanitize: .venv/.installed-test $(BIN)/cmake
-	$(call cmake_build,build/asan,-DDEEPSPEC_BUILD_TESTS=ON "-DDEEPSPEC_SANITIZE=address;undefined")
-	$(BIN)/ctest --test-dir build/asan --output-on-failure
-	$(call cmake_build,build/tsan,-DDEEPSPEC_BUILD_TESTS=ON -DDEEPSPEC_SANITIZE=thread)
-	$(BIN)/ctest --test-dir build/tsan --output-on-failure
+cpp-test-arm: .venv/.installed-test $(BIN)/cmake
+	@sh .ci/check-arm
+	$(call cmake_build,build/arm,-DDEEPSPEC_BUILD_TESTS=ON --toolchain cmake/aarch64-linux-gnu.cmake)
+	$(BIN)/ctest --test-dir build/arm --output-on-failure --parallel 2
+
+SANITIZERS := address undefined thread
+FUZZ_SECONDS ?= 600
+
+# Assertions stay in; less optimised, since most of the time goes into compiling.
+sanitized = -DDEEPSPEC_BUILD_TESTS=ON -DDEEPSPEC_SANITIZE=$(1) '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -D_GLIBCXX_ASSERTIONS'
+
+cpp-sanitize: $(SANITIZERS:%=cpp-sanitize-%)
+
+.PHONY: $(SANITIZERS:%=cpp-sanitize-%) $(SANITIZERS:%=cpp-fuzz-%)
+$(SANITIZERS:%=cpp-sanitize-%) $(SANITIZERS:%=cpp-fuzz-%): export UBSAN_OPTIONS = print_stacktrace=1
+
+$(SANITIZERS:%=cpp-sanitize-%): cpp-sanitize-%: .venv/.installed-test $(BIN)/cmake
+	$(call cmake_build,build/$*,$(call sanitized,$*))
+	$(BIN)/ctest --test-dir build/$* --output-on-failure
+	build/$*/cpp/tests/fuzz --seconds $(FUZZ_SECONDS)
+
+cpp-fuzz: cpp-fuzz-address cpp-fuzz-undefined
+
+$(SANITIZERS:%=cpp-fuzz-%): cpp-fuzz-%: .venv/.installed-test $(BIN)/cmake
+	$(call cmake_build,build/$*,$(call sanitized,$*),--target fuzz)
+	build/$*/cpp/tests/fuzz --seconds 30 --seed 1
 
 bench-native: .venv/.installed-test $(BIN)/cmake
 	$(call cmake_build,build/cpp,-DDEEPSPEC_BUILD_BENCHMARKS=ON)
