@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -154,19 +155,14 @@ struct SolveOptions {
     double tolerance;
 };
 
-py::dict solve(const ds::TiledMatrix* dense, const std::optional<ds::SparseView>& sparse,
-               double sparse_weight, const SolveOptions& options, ds::ThreadPool& pool) {
+py::dict solve(const ds::Laplacian& laplacian, const SolveOptions& options, ds::ThreadPool& pool) {
     ds::Eigenpairs pairs;
-    std::vector<double> degrees;
     {
-        const ds::LaplacianKind kind = to_kind(options.laplacian);
         const ds::Solver solver = ds::find_solver(options.solver);
         const py::gil_scoped_release release;
-        const ds::Affinity affinity(dense, sparse, sparse_weight);
-        const ds::Laplacian laplacian(affinity, kind, pool);
         pairs = ds::smallest_eigenpairs(laplacian, options.k, solver, {.tolerance = options.tolerance}, pool);
-        degrees = laplacian.degrees();
     }
+    const std::vector<double>& degrees = laplacian.degrees();
     const auto n = static_cast<py::ssize_t>(degrees.size());
     const auto found = static_cast<py::ssize_t>(pairs.values.size());
     py::dict result;
@@ -179,11 +175,21 @@ py::dict solve(const ds::TiledMatrix* dense, const std::optional<ds::SparseView>
     return result;
 }
 
+py::dict solve(const ds::Affinity& affinity, const SolveOptions& options, ds::ThreadPool& pool) {
+    const ds::LaplacianKind kind = to_kind(options.laplacian);
+    const auto laplacian = [&] {
+        const py::gil_scoped_release release;
+        return ds::Laplacian(affinity, kind, pool);
+    }();
+    return solve(laplacian, options, pool);
+}
+
 // Features, a colour image of the grid's size, or both.
 py::dict eigenpairs(const std::optional<Features>& features, const std::optional<Array<double>>& image,
                     std::pair<std::size_t, std::size_t> grid, bool normalize, const std::string& color,
                     double color_weight, std::size_t k, const std::string& laplacian,
-                    const std::string& solver, double tolerance, int threads, py::object poll) {
+                    const std::string& solver, double tolerance, const std::string& precision,
+                    double max_memory, int threads, py::object poll) {
     const std::size_t n = grid.first * grid.second;
     const SolveOptions solve_options{k, laplacian, solver, tolerance};
     InterruptiblePool pool(threads, std::move(poll));
@@ -193,22 +199,47 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
         colors = make_color_graph(*image, color, pool);
         view = colors.view();
     }
-    if (!features) return solve(nullptr, view, color_weight, solve_options, pool);
-    const auto make_gram = [&](ds::Entries entries) {
-        const ds::GramOptions options{grid.first, grid.second, normalize, entries};
-        ds::require_memory(gram_bytes(*features, options, threads) + ds::eigenpairs_bytes(n, k),
-                           "the eigenproblem of " + std::to_string(n) + " cells");
-        const py::gil_scoped_release release;
-        return gram_of(*features, options, pool);
+    if (!features) return solve(ds::Affinity(nullptr, view, color_weight), solve_options, pool);
+    const auto bytes = [&](const ds::GramOptions& options) {
+        return gram_bytes(*features, options, threads) + ds::eigenpairs_bytes(n, k);
     };
-    std::optional<ds::TiledMatrix> gram;
-    if (ds::prefers_fixed16(n)) {
-        gram = make_gram(ds::Entries::fixed16);
-        const py::gil_scoped_release release;
-        if (!ds::tolerates_fixed16(ds::Affinity(&*gram, view, color_weight), tolerance, pool)) gram.reset();
+    const auto fits = [&](const ds::GramOptions& options) {
+        return bytes(options) <= max_memory && ds::has_memory(bytes(options));
+    };
+    // Nothing where the entries are too coarse for the tolerance.
+    const auto solve_with = [&](const ds::GramOptions& options) -> std::optional<py::dict> {
+        std::optional<ds::TiledMatrix> gram;
+        std::optional<ds::Affinity> affinity;
+        std::optional<ds::Laplacian> graph;
+        const ds::LaplacianKind kind = to_kind(laplacian);
+        {
+            const py::gil_scoped_release release;
+            gram = gram_of(*features, options, pool);
+            affinity.emplace(&*gram, view, color_weight);
+            graph.emplace(*affinity, kind, pool);
+        }
+        const bool coarse = options.keep && options.entries == ds::Entries::fixed16;
+        if (coarse && !graph->tolerates_fixed16(tolerance)) return std::nullopt;
+        return solve(*graph, solve_options, pool);
+    };
+    ds::GramOptions options{.height = grid.first,
+                            .width = grid.second,
+                            .normalize = normalize,
+                            .entries = ds::Entries::fixed16,
+                            .bfloat16 = precision == "fast"};
+    if (ds::prefers_fixed16(n) && fits(options))
+        if (std::optional<py::dict> found = solve_with(options)) return *found;
+    options.entries = ds::Entries::float32;
+    if (!fits(options)) {
+        options.keep = false;
+        const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
+        if (bytes(options) > max_memory)
+            throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +
+                                         " bytes of memory, max_memory is " +
+                                         std::to_string(std::llround(max_memory)));
+        ds::require_memory(bytes(options), job);
     }
-    if (!gram) gram = make_gram(ds::Entries::float32);
-    return solve(&*gram, view, color_weight, solve_options, pool);
+    return *solve_with(options);
 }
 
 // At most, of one call of `eigenpairs`, beside its arguments.
@@ -225,7 +256,7 @@ py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string
     const auto n = static_cast<std::size_t>(std::get<0>(affinity).size() - 1);
     ds::require_memory(ds::eigenpairs_bytes(n, k), "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
-    return solve(nullptr, csr_view(affinity), 1.0, {k, laplacian, solver, tolerance}, pool);
+    return solve(ds::Affinity(nullptr, csr_view(affinity), 1.0), {k, laplacian, solver, tolerance}, pool);
 }
 
 py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::string& laplacian,
@@ -242,7 +273,7 @@ py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::stri
             return ds::pack_dense(data, n, pool);
         },
         affinity);
-    return solve(&packed, std::nullopt, 0.0, {k, laplacian, solver, tolerance}, pool);
+    return solve(ds::Affinity(&packed, std::nullopt, 0.0), {k, laplacian, solver, tolerance}, pool);
 }
 
 std::string compiler() {
@@ -267,6 +298,7 @@ py::dict build_info() {
     info["build"] = "debug";
 #endif
     info["instruction_set"] = ds::kernels::selected().instruction_set;
+    info["bfloat16"] = ds::kernels::gram_bfloat16() != nullptr;
     return info;
 }
 
@@ -291,7 +323,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           py::arg("normalize"), py::arg("threads"));
     m.def("eigenpairs", &eigenpairs, py::arg("features"), py::arg("image"), py::kw_only(), py::arg("grid"),
           py::arg("normalize"), py::arg("color"), py::arg("color_weight"), py::arg("k"), py::arg("laplacian"),
-          py::arg("solver"), py::arg("tolerance"), py::arg("threads"), py::arg("poll") = py::none());
+          py::arg("solver"), py::arg("tolerance"), py::arg("precision"), py::arg("max_memory"),
+          py::arg("threads"), py::arg("poll") = py::none());
     m.def("eigenpairs_bytes", &eigenpairs_bytes, py::arg("features"), py::kw_only(), py::arg("grid"),
           py::arg("k"), py::arg("threads"));
     m.def("sparse_eigenpairs", &sparse_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),

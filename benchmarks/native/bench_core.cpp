@@ -138,7 +138,8 @@ void time_feature_gram(const bench::Table& table, ThreadPool& pool, Grid grid, s
     const Grid finer{2 * grid.height, 2 * grid.width};
     const Entries entries = prefers_fixed16(finer.size()) ? Entries::fixed16 : Entries::float32;
     table.time(
-        name + " upsampled 2x", [&] { feature_gram(view, {finer.height, finer.width, true, entries}, pool); },
+        name + " upsampled 2x",
+        [&] { feature_gram(view, {.height = finer.height, .width = finer.width, .entries = entries}, pool); },
         bench::rate(16e-9 * n * n, "Gentries/s"));
 }
 
@@ -151,7 +152,7 @@ void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
     const ImageView image{pixels.data(), grid.height, grid.width};
     const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
     const Entries entries = prefers_fixed16(grid.size()) ? Entries::fixed16 : Entries::float32;
-    const GramOptions options{grid.height, grid.width, true, entries};
+    const GramOptions options{.height = grid.height, .width = grid.width, .entries = entries};
 
     const TiledMatrix dense = feature_gram(view, options, pool);
     const SparseMatrix sparse = knn_color_graph(image, searches, pool);

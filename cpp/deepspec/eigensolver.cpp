@@ -18,10 +18,6 @@ constexpr std::size_t dense_size = 128;  // a full decomposition is the fastest 
 // The smallest problems, and nearly all pairs of larger ones.
 bool needs_dense(std::size_t size, std::size_t count) { return size <= dense_size || 2 * count + 20 >= size; }
 
-double dot(const std::vector<double>& a, const std::vector<double>& b) {
-    return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
-}
-
 // A connected component: its vertices and their total mass, the squared length of its null vector before it
 // is normalised (the sum of degrees, or the number of vertices where the Laplacian is unnormalised).
 struct Component {
@@ -195,12 +191,21 @@ class ComponentSearch {
     void apply(const double* x, double* y) {
         std::copy(x, x + size(), inside_.begin());
         project(inside_);
-        for (std::size_t i = 0; i < size(); ++i) full_[component_.vertices[i]] = inside_[i];
-        laplacian_.apply(full_.data(), product_.data(), pool_);
-        for (std::size_t i = 0; i < size(); ++i)
-            result_[i] = 2.0 * inside_[i] - product_[component_.vertices[i]];
+        multiply();
         project(result_);
         for (std::size_t i = 0; i < size(); ++i) y[i] = result_[i] - (x[i] - inside_[i]);
+    }
+
+    // result = (2 - L / scale) inside
+    void multiply() {
+        if (size() == laplacian_.size()) {
+            laplacian_.apply(inside_.data(), result_.data(), pool_);
+        } else {
+            for (std::size_t i = 0; i < size(); ++i) full_[component_.vertices[i]] = inside_[i];
+            laplacian_.apply(full_.data(), product_.data(), pool_);
+            for (std::size_t i = 0; i < size(); ++i) result_[i] = product_[component_.vertices[i]];
+        }
+        for (std::size_t i = 0; i < size(); ++i) result_[i] = 2.0 * inside_[i] - result_[i];
     }
 
     const Laplacian& laplacian_;
@@ -278,12 +283,17 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
     }
 
     // True residuals, and Rayleigh quotients for values.
-    std::vector<double> product(n);
-    std::vector<double> residuals;
+    std::vector<double> vectors, residuals;
+    for (const Candidate& candidate : candidates)
+        vectors.insert(vectors.end(), candidate.vector.begin(), candidate.vector.end());
+    std::vector<double> products(vectors.size());
+    laplacian.apply(vectors.data(), products.data(), pool, candidates.size());
     for (std::size_t j = 0; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
-        laplacian.apply(candidate.vector.data(), product.data(), pool);
-        if (j >= n_null) candidate.value = std::max(0.0, dot(candidate.vector, product));
+        const double* product = products.data() + j * n;
+        if (j >= n_null)
+            candidate.value = std::max(
+                0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
         double squared = 0.0;
         for (std::size_t i = 0; i < n; ++i) {
             const double difference = product[i] - candidate.value * candidate.vector[i];

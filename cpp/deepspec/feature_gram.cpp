@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepspec/interpolation.hpp"
@@ -213,9 +215,15 @@ PackedFeatures pack_features(FeatureView<Scalar> features, Grid grid, const Gram
 
 float inverse(double largest) { return static_cast<float>(largest > 0.0 ? 1.0 / largest : 1.0); }
 
-TiledMatrix direct_gram(const PackedFeatures& packed, std::size_t n, Entries entries, ThreadPool& pool) {
-    TiledMatrix gram(n, entries);
+TiledMatrix direct_gram(PackedFeatures packed, std::size_t n, const GramOptions& options, ThreadPool& pool) {
     const float scale = inverse(packed.largest_square);
+    if (!options.keep) {
+        const auto shared = std::make_shared<PackedFeatures>(std::move(packed));
+        return TiledMatrix(n, [shared, scale](std::size_t row, std::size_t column, float* tile) {
+            shared->gram_tile(row, column, scale, 0.0f, tile);
+        });
+    }
+    TiledMatrix gram(n, options.entries);
     pool.run(gram.n_tiles(), [&](std::size_t index) {
         const auto [row, column] = gram.position(index);
         alignas(64) std::array<float, tile_entries> tile;
@@ -319,18 +327,19 @@ bool goes_over_own_grid(Grid own, Grid grid) { return 2 * own.size() <= grid.siz
 template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool) {
     const Grid own{features.height, features.width}, grid{options.height, options.width};
-    if (goes_over_own_grid(own, grid))
+    if (options.keep && goes_over_own_grid(own, grid))
         return upsampled_gram(pack_features(features, own, options, pool), own, grid, options.entries, pool);
-    return direct_gram(pack_features(features, grid, options, pool), grid.size(), options.entries, pool);
+    return direct_gram(pack_features(features, grid, options, pool), grid.size(), options, pool);
 }
 
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads) {
     const Grid grid{options.height, options.width};
-    const bool over_own = goes_over_own_grid(own, grid);
+    const bool over_own = options.keep && goes_over_own_grid(own, grid);
     const auto cells = static_cast<double>((over_own ? own : grid).size() + tile_size);
     double floats = cells * static_cast<double>(channels);
     if (over_own) floats += cells * cells + static_cast<double>(threads) * cells * tile_size;
-    return TiledMatrix::bytes(grid.size(), options.entries) + sizeof(float) * floats;
+    const double kept = options.keep ? TiledMatrix::bytes(grid.size(), options.entries) : 0.0;
+    return kept + sizeof(float) * floats;
 }
 
 template TiledMatrix feature_gram(FeatureView<float>, const GramOptions&, ThreadPool&);

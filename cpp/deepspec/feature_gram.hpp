@@ -22,6 +22,7 @@ struct GramOptions {
     std::size_t width = 0;   // aligned, edges clamped); their own grid leaves them as they are
     bool normalize = true;   // each feature to length 1 before that
     Entries entries = Entries::float32;
+    bool keep = true;       // the entries; else only features are, and tiles worked out when they are needed
     bool bfloat16 = false;  // features rounded to bfloat16, where the processor multiplies such pairs
 };
 

@@ -11,7 +11,7 @@
 namespace deepspec {
 namespace {
 
-constexpr std::size_t block = 1024;  // rows in a parallel task
+constexpr std::size_t block = 256;  // rows in a parallel task
 
 class DisjointSets {
   public:
@@ -51,18 +51,19 @@ Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, d
                                     " and " + std::to_string(sparse->n) + " rows");
 }
 
-void Affinity::multiply(const double* x, double* y, ThreadPool& pool) const {
+void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count) const {
     std::optional<TiledMatrix::Product> dense;
-    if (dense_ != nullptr) dense.emplace(*dense_, x);
+    if (dense_ != nullptr) dense.emplace(*dense_, x, count);
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
     const std::size_t n_sparse = (n_ + block - 1) / block;
     pool.run(n_dense + n_sparse, [&](std::size_t task) {
         if (task < n_dense) return dense->run(task);
         const std::size_t begin = (task - n_dense) * block, end = std::min(begin + block, n_);
-        if (sparse_)
-            multiply_sparse(x, y, begin, end);
-        else
-            std::fill(y + begin, y + end, 0.0);
+        for (std::size_t vector = 0; vector < count; ++vector)
+            if (sparse_)
+                multiply_sparse(x + vector * n_, y + vector * n_, begin, end);
+            else
+                std::fill(y + vector * n_ + begin, y + vector * n_ + end, 0.0);
     });
     if (dense) dense->add_to(y);
 }
@@ -85,26 +86,28 @@ void Affinity::multiply_sparse(const double* x, double* y, std::size_t begin, st
 }
 
 void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
-    for (std::size_t i = 0; i < n_; ++i) {
+    constexpr std::size_t side = TiledMatrix::tile_size;
+    std::vector<float> tile(side * side);
+    // Rows of tiles, both parts of each: an answer rarely needs more than the first.
+    for (std::size_t begin = 0; begin < n_; begin += side) {
+        const std::size_t end = std::min(begin + side, n_);
         if (sparse_)
-            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
-                const double entry = sparse_weight_ * sparse_->values[slot];
-                if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry)) return;
-            }
+            for (std::size_t i = begin; i < end; ++i)
+                for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
+                    const double entry = sparse_weight_ * sparse_->values[slot];
+                    if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry))
+                        return;
+                }
         if (dense_ == nullptr) continue;
-        for (std::size_t j = i; j < n_; ++j) {
-            const auto entry = static_cast<double>(dense_->at(i, j));
-            if (entry > 0.0 && !visit(i, j, entry)) return;
+        for (std::size_t left = begin; left < n_; left += side) {
+            dense_->get_tile(begin / side, left / side, tile.data());
+            for (std::size_t i = begin; i < end; ++i)
+                for (std::size_t j = std::max(i, left); j < std::min(left + side, n_); ++j) {
+                    const auto entry = static_cast<double>(tile[(i - begin) * side + (j - left)]);
+                    if (entry > 0.0 && !visit(i, j, entry)) return;
+                }
         }
     }
-}
-
-bool tolerates_fixed16(const Affinity& affinity, double tolerance, ThreadPool& pool) {
-    const std::size_t n = affinity.size();
-    std::vector<double> degrees(n);
-    affinity.multiply(std::vector<double>(n, 1.0).data(), degrees.data(), pool);
-    const double error = 2.0 * std::sqrt(static_cast<double>(n) / 12.0) * 0x1p-16;
-    return error <= 0.5 * tolerance * *std::min_element(degrees.begin(), degrees.end());
 }
 
 Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)
@@ -134,16 +137,26 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
         scale_ = *std::max_element(degrees_.begin(), degrees_.end());
 }
 
-void Laplacian::apply(const double* x, double* y, ThreadPool& pool) const {
+void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count) const {
     const std::size_t n = size();
-    std::vector<double> weighted(n);
-    for (std::size_t i = 0; i < n; ++i) weighted[i] = factors_[i] * x[i];
-    affinity_.multiply(weighted.data(), y, pool);
-    const bool normalized = kind_ == LaplacianKind::normalized;
-    for (std::size_t i = 0; i < n; ++i) {
-        const double diagonal = normalized ? 1.0 : degrees_[i];
-        y[i] = (diagonal * x[i] - factors_[i] * y[i]) / scale_;
+    std::vector<double> weighted(count * n);
+    for (std::size_t vector = 0; vector < count; ++vector)
+        for (std::size_t i = 0; i < n; ++i) weighted[vector * n + i] = factors_[i] * x[vector * n + i];
+    affinity_.multiply(weighted.data(), y, pool, count);
+    const double inverse_scale = 1.0 / scale_;
+    for (std::size_t vector = 0; vector < count; ++vector) {
+        const double* in = x + vector * n;
+        double* out = y + vector * n;
+        if (kind_ == LaplacianKind::normalized)
+            for (std::size_t i = 0; i < n; ++i) out[i] = in[i] - factors_[i] * out[i];
+        else
+            for (std::size_t i = 0; i < n; ++i) out[i] = (degrees_[i] * in[i] - out[i]) * inverse_scale;
     }
+}
+
+bool Laplacian::tolerates_fixed16(double tolerance) const {
+    const double error = 2.0 * std::sqrt(static_cast<double>(size()) / 12.0) * 0x1p-16;
+    return error <= 0.5 * tolerance * *std::min_element(degrees_.begin(), degrees_.end());
 }
 
 std::vector<std::size_t> Laplacian::components(double negligible) const {

@@ -19,8 +19,8 @@ class Affinity {
 
     std::size_t size() const { return n_; }
 
-    // y = W x, the same bits for any number of threads.
-    void multiply(const double* x, double* y, ThreadPool& pool) const;
+    // y = W x for `count` vectors, one after the other, the same bits for any number of threads.
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count = 1) const;
 
     // visit(i, j, entry) for the positive entries of either part, weighted; each dense one once. Ends when it
     // returns false.
@@ -35,13 +35,9 @@ class Affinity {
     std::size_t n_;
 };
 
-// Whether fixed16 entries of W's dense part are worth trying: from 2048 rows on products wait for memory.
-constexpr bool prefers_fixed16(std::size_t n) { return n > 2048; }
-
-// Whether their errors stay below half of an eigensolver's tolerance. They are spread evenly over 2^-16, so
-// as a symmetric random matrix they have norm 2 sqrt(n / 12) 2^-16, and beside them stands the smallest
-// degree.
-bool tolerates_fixed16(const Affinity& affinity, double tolerance, ThreadPool& pool);
+// Whether fixed16 entries of W's dense part are worth trying: from 512 rows on, products with float32 ones
+// wait for memory beyond the second-level cache.
+constexpr bool prefers_fixed16(std::size_t n) { return n > 512; }
 
 enum class LaplacianKind {
     normalized,   // I - D^-1/2 W D^-1/2
@@ -64,8 +60,13 @@ class Laplacian {
     // unnormalised one divided by this scale, the largest degree.
     double scale() const { return scale_; }
 
-    // y = L x / scale.
-    void apply(const double* x, double* y, ThreadPool& pool) const;
+    // y = L x / scale for `count` vectors, one after the other.
+    void apply(const double* x, double* y, ThreadPool& pool, std::size_t count = 1) const;
+
+    // Whether the errors of fixed16 entries of W stay below half of an eigensolver's tolerance. They are
+    // spread evenly over 2^-16, so as a symmetric random matrix they have norm 2 sqrt(n / 12) 2^-16, and
+    // beside them stands the smallest degree.
+    bool tolerates_fixed16(double tolerance) const;
 
     // For every vertex the number of its connected component, 0, 1, … by first vertex, where entries of
     // L / scale up to `negligible` do not connect.

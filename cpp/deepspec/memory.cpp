@@ -181,14 +181,16 @@ std::uint64_t available_memory() {
 #endif
 }
 
-void require_memory(double bytes, const std::string& job) {
+bool has_memory(double bytes) {
     // Asking the system takes as long as a small job itself, and so little there always is.
     constexpr double trifle = 32e6;
-    if (bytes <= trifle) return;
-    const std::uint64_t available = available_memory();
-    if (bytes <= static_cast<double>(available)) return;
+    return bytes <= trifle || bytes <= static_cast<double>(available_memory());
+}
+
+void require_memory(double bytes, const std::string& job) {
+    if (has_memory(bytes)) return;
     throw InsufficientMemory(job + " needs " + gigabytes(bytes) + " of memory, " +
-                             gigabytes(static_cast<double>(available)) + " is available");
+                             gigabytes(static_cast<double>(available_memory())) + " is available");
 }
 
 template <class Number>

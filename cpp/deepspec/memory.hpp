@@ -15,6 +15,9 @@ struct InsufficientMemory : std::runtime_error {
 // Bytes this process can still take: the system's available memory, or what a container's limit leaves.
 std::uint64_t available_memory();
 
+// Whether `bytes` are within available_memory().
+bool has_memory(double bytes);
+
 // Throws InsufficientMemory, naming `job`, what it needs and what there is, when `bytes` exceeds
 // available_memory().
 void require_memory(double bytes, const std::string& job);

@@ -14,7 +14,8 @@
 namespace deepspec {
 
 using kernels::tile_entries;
-using kernels::tile_size;
+constexpr std::size_t tile_size = TiledMatrix::tile_size;
+static_assert(tile_size == kernels::tile_size);
 
 namespace {
 
@@ -26,10 +27,18 @@ std::string to_text(double number) {
 
 }  // namespace
 
-TiledMatrix::TiledMatrix(std::size_t n, Entries entries)
+TiledMatrix::TiledMatrix(std::size_t n, Entries entries) : TiledMatrix(n, TileSource()) {
+    if (entries == Entries::float32)
+        floats_ = Buffer<float>(n_tiles() * tile_entries);
+    else
+        fixed_ = Buffer<std::uint16_t>(n_tiles() * tile_entries);
+}
+
+TiledMatrix::TiledMatrix(std::size_t n, TileSource source)
     : n_(n),
       tile_rows_((n + tile_size - 1) / tile_size),
-      block_rows_((tile_rows_ + block_side - 1) / block_side) {
+      block_rows_((tile_rows_ + block_side - 1) / block_side),
+      source_(std::move(source)) {
     std::size_t first_tile = 0;
     for (std::size_t row = 0; row < tile_rows_; row += block_side)
         for (std::size_t column = row; column < tile_rows_; column += block_side) {
@@ -37,10 +46,6 @@ TiledMatrix::TiledMatrix(std::size_t n, Entries entries)
                                std::min(block_side, tile_rows_ - column), first_tile});
             first_tile += blocks_.back().n_tiles();
         }
-    if (entries == Entries::float32)
-        floats_ = Buffer<float>(n_tiles() * tile_entries);
-    else
-        fixed_ = Buffer<std::uint16_t>(n_tiles() * tile_entries);
 }
 
 double TiledMatrix::bytes(std::size_t n, Entries entries) {
@@ -77,10 +82,23 @@ void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* ent
         kernels::selected().to_fixed(entries, fixed_.data() + first);
 }
 
+void TiledMatrix::get_tile(std::size_t row, std::size_t column, float* entries) const {
+    if (source_) return source_(row, column, entries);
+    const std::size_t first = number(row, column) * tile_entries;
+    for (std::size_t i = 0; i < tile_entries; ++i) entries[i] = kept_entry(first + i);
+}
+
 float TiledMatrix::at(std::size_t i, std::size_t j) const {
     if (i > j) std::swap(i, j);
-    const std::size_t index =
-        number(i / tile_size, j / tile_size) * tile_entries + i % tile_size * tile_size + j % tile_size;
+    const std::size_t row = i / tile_size, column = j / tile_size;
+    const std::size_t within = i % tile_size * tile_size + j % tile_size;
+    if (!source_) return kept_entry(number(row, column) * tile_entries + within);
+    std::array<float, tile_entries> tile;
+    source_(row, column, tile.data());
+    return tile[within];
+}
+
+float TiledMatrix::kept_entry(std::size_t index) const {
     return floats_.size() > 0 ? floats_.data()[index]
                               : static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
 }
@@ -92,50 +110,79 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
     product.add_to(y);
 }
 
-TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x)
-    : matrix_(matrix), x_(matrix.tile_rows_ * tile_size), sums_(n_tasks() * 2 * block_side * tile_size) {
+TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::size_t count)
+    : matrix_(matrix),
+      count_(count),
+      x_(count * matrix.tile_rows_ * tile_size),
+      sums_(count * n_tasks() * 2 * block_side * tile_size) {
+    const std::size_t n = matrix.n_, padded = matrix.tile_rows_ * tile_size;
     const double unit = matrix.fixed_.size() > 0 ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
-    for (std::size_t i = 0; i < matrix.n_; ++i) x_.data()[i] = static_cast<float>(unit * x[i]);
-    std::fill(x_.data() + matrix.n_, x_.data() + x_.size(), 0.0f);
+    for (std::size_t vector = 0; vector < count; ++vector) {
+        float* out = x_.data() + vector * padded;
+        for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(unit * x[vector * n + i]);
+        std::fill(out + n, out + padded, 0.0f);
+    }
+}
+
+double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) {
+    return sums_.data() + (vector * n_tasks() + task) * 2 * block_side * tile_size;
+}
+
+const double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) const {
+    return sums_.data() + (vector * n_tasks() + task) * 2 * block_side * tile_size;
 }
 
 void TiledMatrix::Product::run(std::size_t task) {
     const kernels::Kernels& kernel = kernels::selected();
     const Block& block = matrix_.blocks_[task];
-    double* const rows = sums_.data() + task * 2 * block_side * tile_size;
-    double* const columns = rows + block_side * tile_size;
-    std::fill(rows, columns + block_side * tile_size, 0.0);
+    for (std::size_t vector = 0; vector < count_; ++vector)
+        std::fill_n(sums(vector, task), 2 * block_side * tile_size, 0.0);
+    alignas(64) std::array<float, tile_entries> computed;
     std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
-    const float* x_rows = x_.data() + block.row * tile_size;
-    const float* x_columns = x_.data() + block.column * tile_size;
+    const std::size_t padded = matrix_.tile_rows_ * tile_size, lanes_size = tile_size * kernels::most_lanes;
+    std::vector<float> row_lanes(count_ * lanes_size);
     for (std::size_t r = 0; r < block.n_rows; ++r) {
-        alignas(64) std::array<float, tile_size * kernels::most_lanes> row_lanes{};
+        std::fill(row_lanes.begin(), row_lanes.end(), 0.0f);
         for (std::size_t c = block.on_diagonal() ? r : 0; c < block.n_columns; ++c) {
-            const std::size_t entries = (block.first_tile + block.tile(r, c)) * tile_entries;
-            double* const out = block.on_diagonal() && r == c ? twice.data() : columns + c * tile_size;
-            if (matrix_.fixed_.size() > 0)
-                kernel.product_fixed(matrix_.fixed_.data() + entries, x_rows + r * tile_size,
-                                     x_columns + c * tile_size, row_lanes.data(), out);
-            else
-                kernel.product(matrix_.floats_.data() + entries, x_rows + r * tile_size,
-                               x_columns + c * tile_size, row_lanes.data(), out);
+            const std::size_t first = (block.first_tile + block.tile(r, c)) * tile_entries;
+            const float* floats = matrix_.floats_.data() + first;
+            if (matrix_.source_) {
+                matrix_.source_(block.row + r, block.column + c, computed.data());
+                floats = computed.data();
+            }
+            for (std::size_t vector = 0; vector < count_; ++vector) {
+                const float* x = x_.data() + vector * padded;
+                const float* x_rows = x + (block.row + r) * tile_size;
+                const float* x_columns = x + (block.column + c) * tile_size;
+                float* lanes = row_lanes.data() + vector * lanes_size;
+                double* columns = block.on_diagonal() && r == c
+                                      ? twice.data()
+                                      : sums(vector, task) + block_side * tile_size + c * tile_size;
+                if (matrix_.fixed_.size() > 0)
+                    kernel.product_fixed(matrix_.fixed_.data() + first, x_rows, x_columns, lanes, columns);
+                else
+                    kernel.product(floats, x_rows, x_columns, lanes, columns);
+            }
         }
-        kernel.add_lanes(row_lanes.data(), rows + r * tile_size);
+        for (std::size_t vector = 0; vector < count_; ++vector)
+            kernel.add_lanes(row_lanes.data() + vector * lanes_size, sums(vector, task) + r * tile_size);
     }
 }
 
 void TiledMatrix::Product::add_to(double* y) const {
-    for (std::size_t task = 0; task < n_tasks(); ++task) {
-        const Block& block = matrix_.blocks_[task];
-        const double* const rows = sums_.data() + task * 2 * block_side * tile_size;
-        const auto add = [&](std::size_t first_row, std::size_t n_rows, const double* sums) {
-            const std::size_t begin = first_row * tile_size;
-            const std::size_t length = std::min(n_rows * tile_size, matrix_.n_ - begin);
-            for (std::size_t i = 0; i < length; ++i) y[begin + i] += sums[i];
-        };
-        add(block.row, block.n_rows, rows);
-        add(block.column, block.n_columns, rows + block_side * tile_size);
-    }
+    const std::size_t n = matrix_.n_;
+    for (std::size_t vector = 0; vector < count_; ++vector)
+        for (std::size_t task = 0; task < n_tasks(); ++task) {
+            const auto add = [&](std::size_t first_row, std::size_t n_rows, const double* values) {
+                const std::size_t begin = first_row * tile_size,
+                                  length = std::min(n_rows * tile_size, n - begin);
+                double* out = y + vector * n + begin;
+                for (std::size_t i = 0; i < length; ++i) out[i] += values[i];
+            };
+            const Block& block = matrix_.blocks_[task];
+            add(block.row, block.n_rows, sums(vector, task));
+            add(block.column, block.n_columns, sums(vector, task) + block_side * tile_size);
+        }
 }
 
 template <class Scalar>

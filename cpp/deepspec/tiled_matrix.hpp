@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "deepspec/memory.hpp"
@@ -19,7 +20,13 @@ enum class Entries {
 // square blocks, row after row of them: what a block's product reads and adds to is short.
 class TiledMatrix {
   public:
+    static constexpr std::size_t tile_size = 96;
+
     TiledMatrix(std::size_t n, Entries entries);
+
+    // One that is not kept: tile(row, column, out) works its tiles out whenever they are needed.
+    using TileSource = std::function<void(std::size_t row, std::size_t column, float* tile)>;
+    TiledMatrix(std::size_t n, TileSource source);
 
     // Bytes a matrix of n rows takes.
     static double bytes(std::size_t n, Entries entries);
@@ -38,6 +45,9 @@ class TiledMatrix {
     // Sets tile (row, column), row <= column, from (tile_size, tile_size) floats.
     void set_tile(std::size_t row, std::size_t column, const float* entries);
 
+    // Writes tile (row, column), row <= column, as (tile_size, tile_size) floats.
+    void get_tile(std::size_t row, std::size_t column, float* entries) const;
+
     // The entry at any (i, j).
     float at(std::size_t i, std::size_t j) const;
 
@@ -47,7 +57,7 @@ class TiledMatrix {
     class Product;
 
   private:
-    static constexpr std::size_t block_side = 6;
+    static constexpr std::size_t block_side = 4;
 
     // The tiles of block_side rows and columns, fewer at the edges; on the diagonal those above it alone.
     struct Block {
@@ -62,32 +72,40 @@ class TiledMatrix {
         }
     };
 
+    float kept_entry(std::size_t index) const;
     const Block& block_at(std::size_t block_row, std::size_t block_column) const;
     std::size_t number(std::size_t row, std::size_t column) const;
 
     std::size_t n_, tile_rows_, block_rows_;
     std::vector<Block> blocks_;
-    Buffer<float> floats_;  // one of the two is empty
+    Buffer<float> floats_;  // one of the three is there
     Buffer<std::uint16_t> fixed_;
+    TileSource source_;
 };
 
-// A product W x in steps: run(task) for every task, in any order and on any thread, then add_to. The blocks'
-// sums are kept apart and added in order, so that the threads leave no trace in the result.
+// Products W x of a few vectors in steps: run(task) for every task, in any order and on any thread, then
+// add_to. The blocks' sums are kept apart and added in order, so that the threads leave no trace in the
+// result.
 class TiledMatrix::Product {
   public:
-    // Refers to the matrix, which must outlive it.
-    Product(const TiledMatrix& matrix, const double* x);
+    // `count` vectors, one after the other. Refers to the matrix, which must outlive it.
+    Product(const TiledMatrix& matrix, const double* x, std::size_t count = 1);
 
     std::size_t n_tasks() const { return matrix_.blocks_.size(); }
     void run(std::size_t task);
 
-    // y += W x.
+    // y += W x, vector after vector.
     void add_to(double* y) const;
 
   private:
+    // Of one vector and task: the sums of the block's rows, then of its columns.
+    double* sums(std::size_t vector, std::size_t task);
+    const double* sums(std::size_t vector, std::size_t task) const;
+
     const TiledMatrix& matrix_;
+    std::size_t count_;
     Buffer<float> x_;
-    Buffer<double> sums_;  // of a block's rows, then of its columns, block_side tiles each
+    Buffer<double> sums_;
 };
 
 // A dense symmetric affinity, row-major (n, n). Throws std::invalid_argument when an entry is negative or not

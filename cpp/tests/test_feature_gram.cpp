@@ -168,7 +168,8 @@ void fixed_point_entries_are_as_near_as_promised() {
     const FeatureView<double> view{features.data(), grid.height, grid.width, 24};
     ThreadPool pool(2);
     const TiledMatrix exact = feature_gram(view, {grid.height, grid.width}, pool);
-    const TiledMatrix fixed = feature_gram(view, {grid.height, grid.width, true, Entries::fixed16}, pool);
+    const TiledMatrix fixed =
+        feature_gram(view, {.height = grid.height, .width = grid.width, .entries = Entries::fixed16}, pool);
     for (std::size_t i = 0; i < fixed.size(); ++i)
         for (std::size_t j = 0; j < fixed.size(); ++j)
             CHECK_NEAR(static_cast<double>(fixed.at(i, j)), static_cast<double>(exact.at(i, j)), 7.7e-6);
