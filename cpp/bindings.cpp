@@ -201,7 +201,8 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     }
     if (!features) return solve(ds::Affinity(nullptr, view, color_weight), solve_options, pool);
     const auto bytes = [&](const ds::GramOptions& options) {
-        return gram_bytes(*features, options, threads) + ds::eigenpairs_bytes(n, k);
+        return gram_bytes(*features, options, threads) + ds::TiledMatrix::product_bytes(n, k) +
+               ds::eigenpairs_bytes(n, k);
     };
     const auto fits = [&](const ds::GramOptions& options) {
         return bytes(options) <= max_memory && ds::has_memory(bytes(options));
@@ -248,7 +249,8 @@ double eigenpairs_bytes(const std::optional<Features>& features, std::pair<std::
     const std::size_t n = grid.first * grid.second;
     const ds::GramOptions options{grid.first, grid.second, true, ds::Entries::float32};
     const double gram = features ? gram_bytes(*features, options, threads) : 0.0;
-    return gram + ds::color_graph_bytes(n, color_neighbors("knn")) + ds::eigenpairs_bytes(n, k);
+    return gram + ds::TiledMatrix::product_bytes(n, k) + ds::color_graph_bytes(n, color_neighbors("knn")) +
+           ds::eigenpairs_bytes(n, k);
 }
 
 py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string& laplacian,
@@ -263,7 +265,8 @@ py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::stri
                           const std::string& solver, double tolerance, int threads) {
     const std::size_t n =
         std::visit([](const auto& m) { return static_cast<std::size_t>(m.shape(0)); }, affinity);
-    ds::require_memory(ds::TiledMatrix::bytes(n, ds::Entries::float32) + ds::eigenpairs_bytes(n, k),
+    ds::require_memory(ds::TiledMatrix::bytes(n, ds::Entries::float32) +
+                           ds::TiledMatrix::product_bytes(n, k) + ds::eigenpairs_bytes(n, k),
                        "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
     const ds::TiledMatrix packed = std::visit(

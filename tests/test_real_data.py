@@ -60,6 +60,15 @@ def test_real_problem_agrees_with_the_oracle(
         checks.assert_agrees(pairs, affinity, laplacian, spectrum)
 
 
+@pytest.mark.parametrize("color_weight", [0, 10])
+def test_fast_precision_on_a_network(test_data: Path, color_weight: float) -> None:
+    image, features = dinov2.load(test_data / "dinov2_features")
+    affinity = checks.fused_affinity(features, image, color_weight=color_weight)
+    spectrum = oracle.eigenpairs(affinity)
+    pairs = deepspec.eigenpairs(features, image, color_weight=color_weight, precision="fast")
+    checks.assert_agrees(pairs, affinity, spectrum=spectrum, residual=2e-4)
+
+
 @pytest.mark.parametrize(("name", "classes"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})])
 def test_squeezenet_recognises(test_data: Path, squeezenet: SqueezeNet, name: str, classes: set[int]) -> None:
     """The rest of the network on top of our features names a cat (tabby, tiger, Egyptian) and a coffee."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import signal
 import subprocess
@@ -422,6 +423,58 @@ def test_threads_leave_no_trace(threads: int, shape: tuple[int, int], options: d
     assert many.n_products == one.n_products
 
 
+# Precision and memory
+
+
+@pytest.mark.parametrize("color_weight", [0, 10])
+@pytest.mark.parametrize("shape", [(7, 9), (25, 24)])
+def test_fast_precision(shape: tuple[int, int], color_weight: float) -> None:
+    rng = np.random.default_rng(3)
+    features = checks.random_features(rng, shape, 65, "smooth")  # an odd number of channels
+    image = checks.random_image(rng, shape)
+    affinity = checks.fused_affinity(features, image, color_weight=color_weight)
+    options = {"color_weight": color_weight, "precision": "fast"}
+    pairs = deepspec.eigenpairs(features, image, **options)
+    checks.assert_agrees(pairs, affinity, residual=1e-3)
+    for threads in (1, 3):
+        again = deepspec.eigenpairs(features, image, threads=threads, **options)
+        np.testing.assert_array_equal(again.vectors, pairs.vectors)
+
+
+FAST = """
+import sys
+import numpy as np
+import deepspec
+features = np.random.default_rng(4).normal(size=(9, 8, 30))
+options = {"tol": 1e-5, "threads": 2}
+same = [deepspec.eigenpairs(features, precision=name, **options).vectors for name in ("standard", "fast")]
+sys.exit(not np.array_equal(*same))
+"""
+
+
+def test_fast_precision_without_bfloat16_is_the_standard_one() -> None:
+    environment = {**os.environ, "DEEPSPEC_ISA": "portable"}
+    assert subprocess.run([sys.executable, "-c", FAST], env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("coarse", [(20, 30), (10, 15)])
+def test_entries_worked_out_in_every_product_give_the_same_pairs(coarse: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    features = checks.random_features(rng, coarse, 40, "smooth")
+    image = checks.random_image(rng, (20, 30))
+    affinity = checks.fused_affinity(features, image, grid=(20, 30))
+    pairs = deepspec.eigenpairs(features, image, grid=(20, 30))
+    # Packed, W_feat takes 0.5 MB of 1.7.
+    frugal = deepspec.eigenpairs(features, image, grid=(20, 30), max_memory=1.4e6)
+    checks.assert_agrees(frugal, affinity)
+    assert frugal.n_products <= pairs.n_products + 5
+
+
+def test_too_little_memory_is_named() -> None:
+    with pytest.raises(MemoryError, match=r"600 cells needs \d+ bytes of memory, max_memory is 100000"):
+        deepspec.eigenpairs(np.ones((20, 30, 8)), max_memory=1e5)
+
+
 # Errors
 
 FEATURES = np.ones((4, 5, 3), np.float32)
@@ -464,6 +517,8 @@ def with_value(array: np.ndarray, value: float) -> np.ndarray:
         ((FEATURES, IMAGE), {"laplacian": "signed"}, r"laplacian.*normalized.*signed|laplacian.*signed"),
         ((FEATURES, IMAGE), {"solver": "magic"}, r"solver.*magic"),
         ((FEATURES, IMAGE), {"precision": "huge"}, r"precision.*huge"),
+        ((FEATURES, IMAGE), {"max_memory": 0}, r"max_memory.*0"),
+        ((FEATURES, IMAGE), {"max_memory": "8 GB"}, r"max_memory.*8 GB"),
         ((FEATURES, IMAGE), {"tol": 0}, r"tol.*0"),
         ((FEATURES, IMAGE), {"tol": math.nan}, r"tol.*nan"),
         ((FEATURES, IMAGE), {"threads": 0}, r"threads.*0"),

@@ -251,17 +251,18 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const Index size = factorization.size();
         const double residual =
             factorization.remainder_norm() * estimate.last_entries().tail(wanted).cwiseAbs().maxCoeff();
-        if (residual <= target || size == factorization.rows() || out_of_products) {
+        const bool converged = residual <= target || size == factorization.rows();
+        if (converged || out_of_products) {
             const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
             for (Index j = size - 1; j >= size - wanted; --j) {
                 const double left =
                     factorization.remainder_norm() * std::abs(ritz.eigenvectors()(size - 1, j));
-                if (left > target && size < factorization.rows()) continue;
+                if (!converged && left > target) continue;
                 const VectorXd vector = factorization.basis() * ritz.eigenvectors().col(j);
                 result.values.push_back(ritz.eigenvalues()[j]);
                 result.vectors.insert(result.vectors.end(), vector.begin(), vector.end());
             }
-            if (residual <= target && size < factorization.rows())
+            if (converged && size < factorization.rows())
                 result.looked_again = nothing_hidden(factorization, result.values.back(),
                                                      options.max_products, result.n_products);
             return result;

@@ -54,6 +54,12 @@ double TiledMatrix::bytes(std::size_t n, Entries entries) {
     return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * entry);
 }
 
+double TiledMatrix::product_bytes(std::size_t n, std::size_t count) {
+    const double rows = std::ceil(static_cast<double>(n) / (block_side * tile_size));
+    const double sums = sizeof(double) * 2.0 * block_side * tile_size * static_cast<double>(count);
+    return rows * (rows + 1) / 2 * (sizeof(Block) + sums);
+}
+
 const TiledMatrix::Block& TiledMatrix::block_at(std::size_t block_row, std::size_t block_column) const {
     const std::size_t first_of_row = block_row * block_rows_ - block_row * (block_row - 1) / 2;
     return blocks_[first_of_row + block_column - block_row];

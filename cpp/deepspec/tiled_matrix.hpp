@@ -31,6 +31,9 @@ class TiledMatrix {
     // Bytes a matrix of n rows takes.
     static double bytes(std::size_t n, Entries entries);
 
+    // Bytes a product with `count` vectors takes besides.
+    static double product_bytes(std::size_t n, std::size_t count);
+
     std::size_t size() const { return n_; }
     std::size_t tile_rows() const { return tile_rows_; }
     std::size_t n_tiles() const { return tile_rows_ * (tile_rows_ + 1) / 2; }

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <random>
 #include <stdexcept>
@@ -50,6 +52,33 @@ void check_gram(const Kernels& kernels, std::size_t channels, float scale, float
         }
         for (std::size_t j = panel_size; j < tile_size; ++j) CHECK(std::isnan(out[i * tile_size + j]));
     }
+}
+
+// Exact products of numbers that bfloat16 holds.
+void check_gram_bfloat16(std::size_t pairs) {
+    const deepspec::kernels::GramBfloat16 gram = deepspec::kernels::gram_bfloat16();
+    if (gram == nullptr) return;
+    std::mt19937 random(14);
+    const auto whole = [&] { return static_cast<float>(static_cast<int>(random() % 255) - 127); };
+    std::vector<float> values(4 * pairs * panel_size);
+    std::vector<std::uint32_t> rows(pairs * panel_size), columns(pairs * panel_size);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = whole();
+    const auto upper_half = [](float number) { return std::bit_cast<std::uint32_t>(number) >> 16; };
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        rows[i] = upper_half(values[4 * i]) | upper_half(values[4 * i + 1]) << 16;
+        columns[i] = upper_half(values[4 * i + 2]) | upper_half(values[4 * i + 3]) << 16;
+    }
+    std::vector<float> out(panel_size * tile_size);
+    gram(rows.data(), columns.data(), pairs, 0.5f, 0.0f, out.data());
+    for (std::size_t i = 0; i < panel_size; ++i)
+        for (std::size_t j = 0; j < panel_size; ++j) {
+            double sum = 0.0;
+            for (std::size_t c = 0; c < pairs; ++c)
+                for (std::size_t part = 0; part < 2; ++part)
+                    sum += static_cast<double>(values[4 * (c * panel_size + i) + part]) *
+                           static_cast<double>(values[4 * (c * panel_size + j) + 2 + part]);
+            CHECK_EQUAL(static_cast<double>(out[i * tile_size + j]), std::max(0.0, 0.5 * sum));
+        }
 }
 
 void check_blend(const Kernels& kernels, float least) {
@@ -267,6 +296,7 @@ int main() {
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f})
             for (const float least : {0.0f, -HUGE_VALF}) check_gram(kernels, channels, scale, least);
+    for (const std::size_t pairs : {1u, 2u, 65u, 192u}) check_gram_bfloat16(pairs);
     check_product(kernels);
     check_fixed_point(kernels);
     for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) {

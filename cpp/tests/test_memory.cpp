@@ -30,6 +30,16 @@ int main() {
     CHECK_EQUAL(small.size(), 3'000'000u);
     CHECK_EQUAL(small.data()[0], 1.0f);
 
+    // What is given back is handed out again, to one at a time.
+    const void* before = nullptr;
+    {
+        const Buffer<double> first(1'000'000);
+        before = first.data();
+    }
+    const Buffer<float> again(1'500'000), another(1'500'000);
+    CHECK(again.data() == before || another.data() == before);
+    CHECK(again.data() != another.data());
+
     const Buffer<float> none;
     CHECK_EQUAL(none.size(), 0u);
     return check::result();

@@ -78,6 +78,36 @@ void multiplies_like_its_entries(Entries entries) {
     }
 }
 
+// Worked out whenever they are needed, the entries are those that are kept.
+void works_tiles_out() {
+    for (const std::size_t n : sizes) {
+        const std::vector<float> matrix = random_matrix(n);
+        const TiledMatrix kept = tile(matrix, n, Entries::float32);
+        const TiledMatrix computed(
+            n, [&](std::size_t row, std::size_t column, float* out) { kept.get_tile(row, column, out); });
+        CHECK_EQUAL(computed.at(n - 1, n / 2), matrix[(n - 1) * n + n / 2]);
+        std::vector<double> x(n, 1.0), expected(n), y(n, NAN);
+        ThreadPool pool(3);
+        kept.multiply(x.data(), expected.data(), pool);
+        computed.multiply(x.data(), y.data(), pool);
+        CHECK(y == expected);
+    }
+}
+
+void multiplies_several_vectors(Entries entries) {
+    constexpr std::size_t n = 700, count = 3;
+    const TiledMatrix matrix = tile(random_matrix(n), n, entries);
+    std::vector<double> x(count * n), expected(count * n), y(count * n, 0.0);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
+    ThreadPool pool(2);
+    for (std::size_t vector = 0; vector < count; ++vector)
+        matrix.multiply(x.data() + vector * n, expected.data() + vector * n, pool);
+    TiledMatrix::Product product(matrix, x.data(), count);
+    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
+    product.add_to(y.data());
+    CHECK(y == expected);
+}
+
 template <class Scalar>
 void packs_dense() {
     ThreadPool pool(2);
@@ -108,6 +138,8 @@ void sizes_are_told_in_advance() {
     CHECK_EQUAL(matrix.n_tiles(), 66u);
     CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::float32), 66.0 * 96.0 * 96.0 * 4.0);
     CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::fixed16), 66.0 * 96.0 * 96.0 * 2.0);
+    CHECK(TiledMatrix::product_bytes(1000, 2) > 2.0 * TiledMatrix::product_bytes(1000, 1) * 0.9);
+    CHECK(TiledMatrix::product_bytes(20000, 1) < 0.03 * TiledMatrix::bytes(20000, Entries::fixed16));
 }
 
 }  // namespace
@@ -116,7 +148,9 @@ int main() {
     for (const Entries entries : kinds) {
         keeps_its_entries(entries);
         multiplies_like_its_entries(entries);
+        multiplies_several_vectors(entries);
     }
+    works_tiles_out();
     packs_dense<float>();
     packs_dense<double>();
     sizes_are_told_in_advance();

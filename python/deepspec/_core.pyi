@@ -54,6 +54,8 @@ def eigenpairs(
     laplacian: str,
     solver: str,
     tolerance: typing.SupportsFloat | typing.SupportsIndex,
+    precision: str,
+    max_memory: typing.SupportsFloat | typing.SupportsIndex,
     threads: typing.SupportsInt | typing.SupportsIndex,
     poll: typing.Any = None,
 ) -> dict: ...
