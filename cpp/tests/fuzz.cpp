@@ -27,10 +27,15 @@ struct Subject {
 };
 
 constexpr Subject subjects[] = {
-    {"gram", fuzz::try_gram},           {"tiles", fuzz::try_tiles},
-    {"neighbors", fuzz::try_neighbors}, {"color_graphs", fuzz::try_color_graphs},
-    {"laplacian", fuzz::try_laplacian}, {"eigenpairs", fuzz::try_eigenpairs},
-    {"threads", fuzz::try_threads},     {"cancelling", fuzz::try_cancelling},
+    {"gram", fuzz::try_gram},
+    {"tiles", fuzz::try_tiles},
+    {"neighbors", fuzz::try_neighbors},
+    {"color_graphs", fuzz::try_color_graphs},
+    {"laplacian", fuzz::try_laplacian},
+    {"eigenpairs", fuzz::try_eigenpairs},
+    {"threads", fuzz::try_threads},
+    {"cancelling", fuzz::try_cancelling},
+    {"beside_each_other", fuzz::try_beside_each_other},
     {"memory", fuzz::try_memory},
 };
 

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "check.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/tiled_matrix.hpp"
 
 // Random problems for the core, each drawn from a seed and held against a simple computation of the same.
 namespace fuzz {
@@ -57,6 +59,35 @@ struct Dense {
     std::vector<double> entries;
 };
 
+inline deepspec::TiledMatrix tiled(const Dense& matrix, deepspec::Entries entries) {
+    using deepspec::kernels::tile_size;
+    deepspec::TiledMatrix result(matrix.n, entries);
+    for (std::size_t tile = 0; tile < result.n_tiles(); ++tile) {
+        const auto [row, column] = result.position(tile);
+        std::vector<float> numbers(deepspec::kernels::tile_entries, 0.0f);
+        for (std::size_t i = row * tile_size; i < std::min(matrix.n, (row + 1) * tile_size); ++i)
+            for (std::size_t j = column * tile_size; j < std::min(matrix.n, (column + 1) * tile_size); ++j)
+                numbers[i % tile_size * tile_size + j % tile_size] = static_cast<float>(matrix(i, j));
+        result.set_tile(row, column, numbers.data());
+    }
+    return result;
+}
+
+inline Dense to_dense(const deepspec::TiledMatrix& matrix) {
+    using deepspec::kernels::tile_size;
+    Dense dense(matrix.size());
+    std::vector<float> numbers(deepspec::kernels::tile_entries);
+    for (std::size_t tile = 0; tile < matrix.n_tiles(); ++tile) {
+        const auto [row, column] = matrix.position(tile);
+        matrix.get_tile(row, column, numbers.data());
+        for (std::size_t i = row * tile_size; i < std::min(dense.n, (row + 1) * tile_size); ++i)
+            for (std::size_t j = column * tile_size; j < std::min(dense.n, (column + 1) * tile_size); ++j)
+                dense(i, j) = dense(j, i) =
+                    static_cast<double>(numbers[i % tile_size * tile_size + j % tile_size]);
+    }
+    return dense;
+}
+
 // One problem each.
 void try_gram(Random& random);
 void try_tiles(Random& random);
@@ -66,6 +97,7 @@ void try_laplacian(Random& random);
 void try_eigenpairs(Random& random);
 void try_threads(Random& random);
 void try_cancelling(Random& random);
+void try_beside_each_other(Random& random);
 void try_memory(Random& random);
 
 }  // namespace fuzz

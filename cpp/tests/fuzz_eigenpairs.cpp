@@ -106,7 +106,7 @@ std::vector<graphs::Edge> random_edges(std::size_t n, Random& random) {
 }
 
 // relu of the products of random features, in [0, 1].
-std::vector<float> random_affinity(std::size_t n, Random& random) {
+Dense random_affinity(std::size_t n, Random& random) {
     const std::size_t channels = random.size(1, 20), n_groups = random.size(1, 8);
     const double noise = random.magnitude(1e-3, 1.0);
     const std::vector<double> centers = random_vector(n_groups * channels, random);
@@ -117,18 +117,15 @@ std::vector<float> random_affinity(std::size_t n, Random& random) {
         for (std::size_t c = 0; c < channels; ++c)
             features.push_back(length * (center[c] + noise * random.normal()));
     }
-    std::vector<double> products(n * n);
-    double largest = 0.0;
+    Dense affinity(n);
     for (std::size_t i = 0; i < n; ++i)
         for (std::size_t j = 0; j < n; ++j) {
             const double* a = features.data() + i * channels;
-            products[i * n + j] =
+            affinity(i, j) =
                 std::max(0.0, std::inner_product(a, a + channels, features.data() + j * channels, 0.0));
-            largest = std::max(largest, products[i * n + j]);
         }
-    std::vector<float> affinity;
-    for (const double product : products)
-        affinity.push_back(static_cast<float>(largest > 0.0 ? product / largest : 0.0));
+    const double largest = *std::max_element(affinity.entries.begin(), affinity.entries.end());
+    for (double& entry : affinity.entries) entry /= std::max(largest, 1e-300);
     return affinity;
 }
 
@@ -143,8 +140,7 @@ struct Problem {
     explicit Problem(std::size_t n, Random& random)
         : w(n), kind(random.pick({LaplacianKind::normalized, LaplacianKind::unnormalized})) {
         if (random.chance(0.5)) {
-            ThreadPool pool(1);
-            dense = pack_dense(random_affinity(n, random).data(), n, pool);
+            dense = tiled(random_affinity(n, random), random.pick({Entries::float32, Entries::fixed16}));
             for (std::size_t i = 0; i < n; ++i)
                 for (std::size_t j = 0; j < n; ++j) w(i, j) = static_cast<double>(dense->at(i, j));
         }
@@ -186,6 +182,9 @@ struct DenseLaplacian {
                 matrix(i, j) =
                     ((i == j ? degrees[i] : 0.0) - w(i, j)) / std::sqrt(masses[i] * masses[j]) / scale;
     }
+
+    // Where W as a whole is near the limit of what counts as an edge, what does not shows in residuals.
+    bool near_limit() const { return *std::min_element(degrees.begin(), degrees.end()) < 1e-9; }
 
     bool has_edges() const { return std::find(isolated.begin(), isolated.end(), false) != isolated.end(); }
 
@@ -286,11 +285,13 @@ void try_laplacian(Random& random) {
     }
     const std::vector<double> x = random_vector(n, random), y = expected.apply(x);
     const double length = std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
-    std::vector<double> product(n), again(n);
+    std::vector<double> product(n), again(2 * n), twice = x;
     laplacian.apply(x.data(), product.data(), pool);
     for (std::size_t i = 0; i < n; ++i) CHECK_NEAR(product[i], y[i], rounding * length);
-    laplacian.apply(x.data(), again.data(), other);
-    CHECK(again == product);
+    twice.insert(twice.end(), x.begin(), x.end());
+    laplacian.apply(twice.data(), again.data(), other, 2);
+    CHECK(std::equal(product.begin(), product.end(), again.begin()));
+    CHECK(std::equal(product.begin(), product.end(), again.begin() + static_cast<std::ptrdiff_t>(n)));
 
     // Every edge that counts (whichever part it is from) is within a component; each component hangs
     // together.
@@ -337,16 +338,22 @@ void try_eigenpairs(Random& random) {
         const Laplacian laplacian(affinity, problem.kind, pool);
         return smallest_eigenpairs(laplacian, k, solver, options, pool);
     };
-    const Eigenpairs pairs = solve();
-    CHECK(pairs.values.size() <= k);
-    if (pairs.converged) {
-        CHECK_EQUAL(pairs.values.size(), k);
-        check_promises(pairs, expected, options.tolerance);
-        check_values(pairs, expected, options.tolerance);
-    } else if (solver_name == "native" && options.tolerance > rounding) {
-        CHECK(options.max_products < 10000);
+    try {
+        const Eigenpairs pairs = solve();
+        CHECK(pairs.values.size() <= k);
+        if (pairs.converged) {
+            CHECK_EQUAL(pairs.values.size(), k);
+            check_promises(pairs, expected, options.tolerance);
+            check_values(pairs, expected, options.tolerance);
+        } else if (solver_name == "native" && options.tolerance > rounding && !expected.near_limit()) {
+            CHECK(options.max_products < 10000);
+        }
+        check_same(pairs, solve());
+    } catch (const std::runtime_error& error) {
+        // Spectra gives up where an eigenvalue has a high multiplicity.
+        CHECK_EQUAL(solver_name, "spectra");
+        CHECK_EQUAL(std::string(error.what()), "TridiagEigen: eigen decomposition failed");
     }
-    check_same(pairs, solve());
 
     ThreadPool pool(1);
     const Laplacian laplacian(affinity, problem.kind, pool);

@@ -5,7 +5,6 @@
 
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/interpolation.hpp"
-#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/tiled_matrix.hpp"
 #include "fuzz.hpp"
 
@@ -110,7 +109,8 @@ std::vector<double> interpolated(const Problem& problem) {
     return features;
 }
 
-void check_gram(const TiledMatrix& gram, const Problem& problem) {
+// `error`: what rounding a feature of length 1 to the arithmetic's digits adds to a product.
+void check_gram(const Dense& gram, const Problem& problem, double error) {
     const std::vector<double> features = interpolated(problem);
     const std::size_t n = problem.wanted.size(), channels = problem.channels;
     Dense products(n);
@@ -124,19 +124,13 @@ void check_gram(const TiledMatrix& gram, const Problem& problem) {
             largest = std::max(largest, sum);
         }
     // Interpolation between opposite features leaves little of them, and of their digits.
-    const double tolerance = 1e-5 + 2e-6 / std::max(largest, 1e-12);
-    CHECK_EQUAL(gram.size(), n);
+    const double tolerance = 1e-5 + error / std::max(largest, 1e-12);
+    CHECK_EQUAL(gram.n, n);
     for (std::size_t i = 0; i < n; ++i)
         for (std::size_t j = 0; j <= i; ++j) {
-            const auto entry = static_cast<double>(gram.at(i, j));
-            CHECK(entry >= 0.0 && entry <= 1.00001);
-            CHECK_NEAR(entry, largest > 0.0 ? products(i, j) / largest : 0.0, tolerance);
+            CHECK(gram(i, j) >= 0.0 && gram(i, j) <= 1.0 + tolerance);
+            CHECK_NEAR(gram(i, j), largest > 0.0 ? products(i, j) / largest : 0.0, tolerance);
         }
-}
-
-void check_same_bits(const TiledMatrix& a, const TiledMatrix& b) {
-    for (std::size_t i = 0; i < a.size(); ++i)
-        for (std::size_t j = i; j < a.size(); ++j) CHECK_EQUAL(a.at(i, j), b.at(i, j));
 }
 
 template <class Scalar>
@@ -158,17 +152,24 @@ void attempt_gram(Range range, Random& random) {
                      feature_gram(view, options, pool));
         return;
     }
-    const TiledMatrix gram = feature_gram(view, options, pool);
-    check_gram(gram, problem);
     ThreadPool other(static_cast<int>(random.between(1, 4)));
-    check_same_bits(gram, feature_gram(view, options, other));
-    GramOptions in_fixed16 = options;
-    in_fixed16.entries = Entries::fixed16;
-    const TiledMatrix fixed = feature_gram(view, in_fixed16, other);
-    for (std::size_t i = 0; i < fixed.size(); ++i)
-        for (std::size_t j = 0; j < fixed.size(); ++j)
-            CHECK_NEAR(static_cast<double>(fixed.at(i, j)),
-                       static_cast<double>(std::min(gram.at(i, j), 1.0f)), fixed16_error);
+    GramOptions changed = options;
+    const Dense gram = to_dense(feature_gram(view, options, pool));
+    check_gram(gram, problem, 2e-6);
+    CHECK(to_dense(feature_gram(view, options, other)).entries == gram.entries);
+
+    changed.entries = Entries::fixed16;
+    const Dense fixed = to_dense(feature_gram(view, changed, pool));
+    for (std::size_t i = 0; i < gram.entries.size(); ++i)
+        CHECK_NEAR(fixed.entries[i], std::min(gram.entries[i], 1.0), fixed16_error);
+
+    changed = options;
+    changed.keep = false;
+    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 2e-6);
+    changed.bfloat16 = true;
+    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 0x1p-6);
+    changed.keep = true;
+    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 0x1p-6);
 }
 
 // Entries from 0 to 1, many of them 0.
@@ -183,39 +184,32 @@ Dense random_matrix(std::size_t n, Random& random) {
     return matrix;
 }
 
-TiledMatrix tiled(const Dense& matrix, Entries entries) {
-    using kernels::tile_size;
-    TiledMatrix result(matrix.n, entries);
-    for (std::size_t tile = 0; tile < result.n_tiles(); ++tile) {
-        const auto [row, column] = result.position(tile);
-        std::vector<float> numbers(kernels::tile_entries, 0.0f);
-        for (std::size_t i = row * tile_size; i < std::min(matrix.n, (row + 1) * tile_size); ++i)
-            for (std::size_t j = column * tile_size; j < std::min(matrix.n, (column + 1) * tile_size); ++j)
-                numbers[i % tile_size * tile_size + j % tile_size] = static_cast<float>(matrix(i, j));
-        result.set_tile(row, column, numbers.data());
-    }
-    return result;
-}
-
-void check_product(const TiledMatrix& matrix, Random& random) {
-    const std::size_t n = matrix.size();
-    std::vector<double> x = random_vector(n, random);
+// Products with one and with several vectors.
+void check_products(const TiledMatrix& matrix, Random& random) {
+    const std::size_t n = matrix.size(), count = random.size(1, 5);
+    const Dense dense = to_dense(matrix);
+    std::vector<double> x = random_vector(count * n, random);
     const double spread = random.chance(0.5) ? 1.0 : random.magnitude(1.0, 1e15);
     for (double& entry : x) entry *= random.magnitude(1.0 / spread, spread);
-    std::vector<double> product(n, NAN), again(n, NAN);
+    std::vector<double> together(count * n, 0.0), product(n, NAN);
     ThreadPool pool(static_cast<int>(random.between(1, 4))), other(static_cast<int>(random.between(1, 4)));
-    matrix.multiply(x.data(), product.data(), pool);
-    for (std::size_t i = 0; i < n; ++i) {
-        double sum = 0.0, magnitude = 0.0;
-        for (std::size_t j = 0; j < n; ++j) {
-            const double term = static_cast<double>(matrix.at(i, j)) * x[j];
-            sum += term;
-            magnitude += std::abs(term);
+    TiledMatrix::Product products(matrix, x.data(), count);
+    other.run(products.n_tasks(), [&](std::size_t task) { products.run(task); });
+    products.add_to(together.data());
+    for (std::size_t vector = 0; vector < count; ++vector) {
+        const double* xv = x.data() + vector * n;
+        matrix.multiply(xv, product.data(), pool);
+        for (std::size_t i = 0; i < n; ++i) {
+            double sum = 0.0, magnitude = 0.0;
+            for (std::size_t j = 0; j < n; ++j) {
+                sum += dense(i, j) * xv[j];
+                magnitude += std::abs(dense(i, j) * xv[j]);
+            }
+            CHECK_NEAR(product[i], sum, 1e-5 * magnitude);
         }
-        CHECK_NEAR(product[i], sum, 1e-5 * magnitude);
+        CHECK(std::equal(product.begin(), product.end(),
+                         together.begin() + static_cast<std::ptrdiff_t>(vector * n)));
     }
-    matrix.multiply(x.data(), again.data(), other);
-    CHECK(again == product);
 }
 
 template <class Scalar>
@@ -229,7 +223,7 @@ void attempt_packing(Dense matrix, Random& random) {
     for (std::size_t i = 0; i < matrix.n; ++i)
         for (std::size_t j = 0; j < matrix.n; ++j)
             CHECK_EQUAL(packed.at(i, j), static_cast<float>(scaled[i * matrix.n + j]));
-    check_product(packed, random);
+    check_products(packed, random);
 
     const std::size_t row = random.between(0, matrix.n - 1), column = random.between(0, matrix.n - 1);
     Scalar& entry = scaled[row * matrix.n + column];
@@ -251,14 +245,19 @@ void try_gram(Random& random) {
 }
 
 void try_tiles(Random& random) {
-    const Dense matrix = random_matrix(random.size(1, 500), random);
+    const Dense matrix = random_matrix(random.size(1, random.chance(0.9) ? 400 : 1500), random);
     for (const Entries entries : {Entries::float32, Entries::fixed16}) {
         const TiledMatrix tiles = tiled(matrix, entries);
         const double error = entries == Entries::float32 ? 0.0 : fixed16_error;
         for (std::size_t i = 0; i < matrix.n; ++i)
             for (std::size_t j = 0; j < matrix.n; ++j)
                 CHECK_NEAR(static_cast<double>(tiles.at(i, j)), matrix(i, j), error);
-        check_product(tiles, random);
+        check_products(tiles, random);
+        const TiledMatrix computed(matrix.n, [&](std::size_t row, std::size_t column, float* tile) {
+            tiles.get_tile(row, column, tile);
+        });
+        CHECK(to_dense(computed).entries == to_dense(tiles).entries);
+        check_products(computed, random);
     }
     if (random.chance(0.5))
         attempt_packing<float>(matrix, random);

@@ -113,6 +113,27 @@ void try_cancelling(Random& random) {
     CHECK(result == long_job(fresh, subject, n));
 }
 
+// Jobs of several callers at a time, each with a pool of its own, do not notice one another.
+void try_beside_each_other(Random& random) {
+    struct Job {
+        std::size_t subject, n;
+        int threads;
+        std::vector<double> result = {};
+    };
+    std::vector<Job> jobs(random.between(2, 4));
+    for (Job& job : jobs)
+        job = {random.between(0, 2), random.size(50, 1500), static_cast<int>(random.between(1, 3))};
+    std::vector<std::thread> callers;
+    for (Job& job : jobs)
+        callers.emplace_back([&job] {
+            ThreadPool pool(job.threads);
+            job.result = long_job(pool, job.subject, job.n);
+        });
+    for (std::thread& caller : callers) caller.join();
+    ThreadPool alone(1);
+    for (const Job& job : jobs) CHECK(job.result == long_job(alone, job.subject, job.n));
+}
+
 // What is asked beforehand grows with the problem, holds what is kept, and is refused where there is not as
 // much.
 void try_memory(Random& random) {
@@ -134,6 +155,8 @@ void try_memory(Random& random) {
     if (wanted_bytes > 2.0 * available)
         CHECK_THROWS(InsufficientMemory, "the job needs ", require_memory(wanted_bytes, "the job"));
     if (wanted_bytes < 0.5 * available) require_memory(wanted_bytes, "the job");
+    if (wanted_bytes > 2.0 * available || wanted_bytes < 0.5 * available)
+        CHECK_EQUAL(has_memory(wanted_bytes), wanted_bytes < available);
 }
 
 }  // namespace fuzz
