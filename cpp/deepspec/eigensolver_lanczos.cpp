@@ -167,10 +167,11 @@ class RitzValues {
     void chase(VectorXd& beside, Index begin, Index end) {
         const double half = 0.5 * (values_[end - 1] - values_[end]), corner = beside[end - 1];
         const double shift =
-            values_[end] - corner * corner / (half + std::copysign(std::hypot(half, corner), half));
+            values_[end] -
+            corner * corner / (half + std::copysign(std::sqrt(half * half + corner * corner), half));
         double x = values_[begin] - shift, z = beside[begin];
         for (Index k = begin; k < end; ++k) {
-            const double length = std::hypot(x, z);
+            const double length = std::sqrt(x * x + z * z);
             const double c = length > 0.0 ? x / length : 1.0, s = length > 0.0 ? -z / length : 0.0;
             const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
             values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;

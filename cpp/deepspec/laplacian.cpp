@@ -87,25 +87,20 @@ void Affinity::multiply_sparse(const double* x, double* y, std::size_t begin, st
 
 void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
     constexpr std::size_t side = TiledMatrix::tile_size;
-    std::vector<float> tile(side * side);
-    // Rows of tiles, both parts of each: an answer rarely needs more than the first.
-    for (std::size_t begin = 0; begin < n_; begin += side) {
-        const std::size_t end = std::min(begin + side, n_);
+    std::array<float, side> entries;
+    // Row after row, both parts of it: an answer rarely needs more than the first.
+    for (std::size_t i = 0; i < n_; ++i) {
         if (sparse_)
-            for (std::size_t i = begin; i < end; ++i)
-                for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
-                    const double entry = sparse_weight_ * sparse_->values[slot];
-                    if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry))
-                        return;
-                }
-        if (dense_ == nullptr) continue;
-        for (std::size_t left = begin; left < n_; left += side) {
-            dense_->get_tile(begin / side, left / side, tile.data());
-            for (std::size_t i = begin; i < end; ++i)
-                for (std::size_t j = std::max(i, left); j < std::min(left + side, n_); ++j) {
-                    const auto entry = static_cast<double>(tile[(i - begin) * side + (j - left)]);
-                    if (entry > 0.0 && !visit(i, j, entry)) return;
-                }
+            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
+                const double entry = sparse_weight_ * sparse_->values[slot];
+                if (entry > 0.0 && !visit(i, static_cast<std::size_t>(sparse_->columns[slot]), entry)) return;
+            }
+        for (std::size_t left = i / side * side; dense_ != nullptr && left < n_; left += side) {
+            dense_->get_row(i, left / side, entries.data());
+            for (std::size_t j = std::max(i, left); j < std::min(left + side, n_); ++j) {
+                const auto entry = static_cast<double>(entries[j - left]);
+                if (entry > 0.0 && !visit(i, j, entry)) return;
+            }
         }
     }
 }

@@ -88,20 +88,26 @@ void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* ent
         kernels::selected().to_fixed(entries, fixed_.data() + first);
 }
 
-void TiledMatrix::get_tile(std::size_t row, std::size_t column, float* entries) const {
-    if (source_) return source_(row, column, entries);
-    const std::size_t first = number(row, column) * tile_entries;
-    for (std::size_t i = 0; i < tile_entries; ++i) entries[i] = kept_entry(first + i);
+void TiledMatrix::get_row(std::size_t i, std::size_t column, float* entries) const {
+    const std::size_t row = i / tile_size, begin = i % tile_size * tile_size;
+    if (source_) {
+        std::array<float, tile_entries> tile;
+        source_(row, column, tile.data());
+        std::copy_n(tile.data() + begin, tile_size, entries);
+    } else {
+        const std::size_t first = number(row, column) * tile_entries + begin;
+        for (std::size_t j = 0; j < tile_size; ++j) entries[j] = kept_entry(first + j);
+    }
 }
 
 float TiledMatrix::at(std::size_t i, std::size_t j) const {
     if (i > j) std::swap(i, j);
-    const std::size_t row = i / tile_size, column = j / tile_size;
-    const std::size_t within = i % tile_size * tile_size + j % tile_size;
-    if (!source_) return kept_entry(number(row, column) * tile_entries + within);
-    std::array<float, tile_entries> tile;
-    source_(row, column, tile.data());
-    return tile[within];
+    if (!source_)
+        return kept_entry(number(i / tile_size, j / tile_size) * tile_entries + i % tile_size * tile_size +
+                          j % tile_size);
+    std::array<float, tile_size> entries;
+    get_row(i, j / tile_size, entries.data());
+    return entries[j % tile_size];
 }
 
 float TiledMatrix::kept_entry(std::size_t index) const {

@@ -48,8 +48,8 @@ class TiledMatrix {
     // Sets tile (row, column), row <= column, from (tile_size, tile_size) floats.
     void set_tile(std::size_t row, std::size_t column, const float* entries);
 
-    // Writes tile (row, column), row <= column, as (tile_size, tile_size) floats.
-    void get_tile(std::size_t row, std::size_t column, float* entries) const;
+    // Writes the tile_size entries of row i in a column of tiles, not left of the diagonal.
+    void get_row(std::size_t i, std::size_t column, float* entries) const;
 
     // The entry at any (i, j).
     float at(std::size_t i, std::size_t j) const;
