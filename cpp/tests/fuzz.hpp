@@ -76,15 +76,14 @@ inline deepspec::TiledMatrix tiled(const Dense& matrix, deepspec::Entries entrie
 inline Dense to_dense(const deepspec::TiledMatrix& matrix) {
     using deepspec::kernels::tile_size;
     Dense dense(matrix.size());
-    std::vector<float> numbers(deepspec::kernels::tile_entries);
-    for (std::size_t tile = 0; tile < matrix.n_tiles(); ++tile) {
-        const auto [row, column] = matrix.position(tile);
-        matrix.get_tile(row, column, numbers.data());
-        for (std::size_t i = row * tile_size; i < std::min(dense.n, (row + 1) * tile_size); ++i)
-            for (std::size_t j = column * tile_size; j < std::min(dense.n, (column + 1) * tile_size); ++j)
-                dense(i, j) = dense(j, i) =
-                    static_cast<double>(numbers[i % tile_size * tile_size + j % tile_size]);
-    }
+    std::vector<float> numbers(tile_size);
+    for (std::size_t i = 0; i < dense.n; ++i)
+        for (std::size_t column = i / tile_size; column < matrix.tile_rows(); ++column) {
+            matrix.get_row(i, column, numbers.data());
+            for (std::size_t j = std::max(i, column * tile_size);
+                 j < std::min(dense.n, (column + 1) * tile_size); ++j)
+                dense(i, j) = dense(j, i) = static_cast<double>(numbers[j % tile_size]);
+        }
     return dense;
 }
 
