@@ -108,7 +108,7 @@ bench-native: .venv/.installed-test $(BIN)/cmake
 	$(call cmake_build,build/cpp,-DDEEPSPEC_BUILD_BENCHMARKS=ON)
 	@set -e; for program in build/cpp/benchmarks/native/bench_*; do [ -d $$program ] || $$program; done
 
-bench: .venv/.installed-test
+bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/eigenpairs.py
 
 # Distributions

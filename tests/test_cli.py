@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -304,6 +306,23 @@ def test_info_names_what_is_there(
     assert lines["threads"] == "3 (DEEPSPEC_NUM_THREADS)"
     monkeypatch.setenv("DEEPSPEC_NUM_THREADS", "many")
     assert "DEEPSPEC_NUM_THREADS" in failure(["info"], capsys)
+
+
+@pytest.mark.parametrize("forced", ["", "portable"])
+def test_info_names_the_instruction_set(forced: str) -> None:
+    code = "from deepspec import _core, cli; print(_core.build_info()['bfloat16']); cli.main(['info'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DEEPSPEC_ISA": forced},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    bfloat16, *lines = result.stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("instruction set "))
+    assert re.fullmatch(forced or "avx512|avx2|neon|portable", line.split()[2].rstrip(","))
+    assert line.endswith(", with bfloat16 products" if bfloat16 == "True" else ", no bfloat16 products")
+    assert bfloat16 == "False" or "avx512" in line
 
 
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,7 +146,7 @@ def _info() -> int:
         "python": f"{platform.python_version()}, {platform.platform()}",
         "uses": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "pillow")),
         "native core": f"{build['compiler']}, {build['build']} build",
-        "instruction set": build["instruction_set"],
+        "instruction set": f"{build['instruction_set']}, {'with' if build['bfloat16'] else 'no'} bfloat16 products",
         "threads": f"{_core.default_threads()}" + (" (DEEPSPEC_NUM_THREADS)" if asked else ""),
         "features": ", ".join(("classical", *backbones.names())),
     }
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         if task.options:
             _add_task(command.add_argument_group("answer"), task.options)
         _add_running(command.add_argument_group("running"))
-    commands.add_parser("info", help="version, build, threads, and which extras are installed")
+    commands.add_parser("info", help="version, build, instruction set, threads, features, extras")
     return parser
 
 
