@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "check.hpp"
-#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
 // Random problems for the core, each drawn from a seed and held against a simple computation of the same.
@@ -59,31 +58,31 @@ struct Dense {
     std::vector<double> entries;
 };
 
+// One tile of it, zero beyond n.
+inline void copy_tile(const Dense& matrix, std::size_t row, std::size_t column, float* tile) {
+    constexpr std::size_t side = deepspec::TiledMatrix::tile_size;
+    std::fill_n(tile, side * side, 0.0f);
+    for (std::size_t i = row * side; i < std::min(matrix.n, (row + 1) * side); ++i)
+        for (std::size_t j = column * side; j < std::min(matrix.n, (column + 1) * side); ++j)
+            tile[i % side * side + j % side] = static_cast<float>(matrix(i, j));
+}
+
 inline deepspec::TiledMatrix tiled(const Dense& matrix, deepspec::Entries entries) {
-    using deepspec::kernels::tile_size;
     deepspec::TiledMatrix result(matrix.n, entries);
+    std::vector<float> numbers(deepspec::TiledMatrix::tile_size * deepspec::TiledMatrix::tile_size);
     for (std::size_t tile = 0; tile < result.n_tiles(); ++tile) {
         const auto [row, column] = result.position(tile);
-        std::vector<float> numbers(deepspec::kernels::tile_entries, 0.0f);
-        for (std::size_t i = row * tile_size; i < std::min(matrix.n, (row + 1) * tile_size); ++i)
-            for (std::size_t j = column * tile_size; j < std::min(matrix.n, (column + 1) * tile_size); ++j)
-                numbers[i % tile_size * tile_size + j % tile_size] = static_cast<float>(matrix(i, j));
+        copy_tile(matrix, row, column, numbers.data());
         result.set_tile(row, column, numbers.data());
     }
     return result;
 }
 
 inline Dense to_dense(const deepspec::TiledMatrix& matrix) {
-    using deepspec::kernels::tile_size;
     Dense dense(matrix.size());
-    std::vector<float> numbers(tile_size);
     for (std::size_t i = 0; i < dense.n; ++i)
-        for (std::size_t column = i / tile_size; column < matrix.tile_rows(); ++column) {
-            matrix.get_row(i, column, numbers.data());
-            for (std::size_t j = std::max(i, column * tile_size);
-                 j < std::min(dense.n, (column + 1) * tile_size); ++j)
-                dense(i, j) = dense(j, i) = static_cast<double>(numbers[j % tile_size]);
-        }
+        for (std::size_t j = i; j < dense.n; ++j)
+            dense(i, j) = dense(j, i) = static_cast<double>(matrix.at(i, j));
     return dense;
 }
 

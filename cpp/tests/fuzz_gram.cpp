@@ -109,28 +109,53 @@ std::vector<double> interpolated(const Problem& problem) {
     return features;
 }
 
-// `error`: what rounding a feature of length 1 to the arithmetic's digits adds to a product.
-void check_gram(const Dense& gram, const Problem& problem, double error) {
-    const std::vector<double> features = interpolated(problem);
-    const std::size_t n = problem.wanted.size(), channels = problem.channels;
-    Dense products(n);
-    double largest = 0.0;
-    for (std::size_t i = 0; i < n; ++i)
-        for (std::size_t j = 0; j <= i; ++j) {
-            double sum = 0.0;
-            for (std::size_t c = 0; c < channels; ++c)
-                sum += features[i * channels + c] * features[j * channels + c];
-            products(i, j) = std::max(0.0, sum);
-            largest = std::max(largest, sum);
-        }
+struct Expected {
+    Dense entries;
+    double largest = 0.0;  // before all are divided by it
+
+    explicit Expected(const Problem& problem) : entries(problem.wanted.size()) {
+        const std::vector<double> features = interpolated(problem);
+        for (std::size_t i = 0; i < entries.n; ++i)
+            for (std::size_t j = 0; j <= i; ++j) {
+                double sum = 0.0;
+                for (std::size_t c = 0; c < problem.channels; ++c)
+                    sum += features[i * problem.channels + c] * features[j * problem.channels + c];
+                entries(i, j) = entries(j, i) = std::max(0.0, sum);
+                largest = std::max(largest, sum);
+            }
+        if (largest == 0.0) return;
+        for (double& entry : entries.entries) entry /= largest;
+    }
+
+    // `error`: what rounding a feature of length 1 to the arithmetic's digits adds to a product.
     // Interpolation between opposite features leaves little of them, and of their digits.
-    const double tolerance = 1e-5 + error / std::max(largest, 1e-12);
-    CHECK_EQUAL(gram.n, n);
-    for (std::size_t i = 0; i < n; ++i)
-        for (std::size_t j = 0; j <= i; ++j) {
-            CHECK(gram(i, j) >= 0.0 && gram(i, j) <= 1.0 + tolerance);
-            CHECK_NEAR(gram(i, j), largest > 0.0 ? products(i, j) / largest : 0.0, tolerance);
-        }
+    void check(std::size_t i, std::size_t j, float entry, double error) const {
+        const double tolerance = 1e-5 + error / std::max(largest, 1e-12);
+        CHECK(entry >= 0.0f && static_cast<double>(entry) <= 1.0 + tolerance);
+        CHECK_NEAR(static_cast<double>(entry), entries(i, j), tolerance);
+    }
+};
+
+void check_all(const TiledMatrix& gram, const Expected& expected, double error) {
+    CHECK_EQUAL(gram.size(), expected.entries.n);
+    for (std::size_t i = 0; i < gram.size(); ++i)
+        for (std::size_t j = i; j < gram.size(); ++j) expected.check(i, j, gram.at(i, j), error);
+}
+
+// One row of each tile: a matrix that is not kept works out a tile for it.
+void check_some(const TiledMatrix& gram, const Expected& expected, double error, Random& random) {
+    constexpr std::size_t side = TiledMatrix::tile_size;
+    const std::size_t n = gram.size();
+    CHECK_EQUAL(n, expected.entries.n);
+    std::vector<float> row(side);
+    for (std::size_t tile = 0; tile < gram.n_tiles(); ++tile) {
+        const auto position = gram.position(tile);
+        const std::size_t first = position.row * side, left = position.column * side;
+        const std::size_t i = random.between(first, std::min(first + side, n) - 1);
+        gram.get_row(i, position.column, row.data());
+        for (std::size_t j = std::max(i, left); j < std::min(left + side, n); ++j)
+            expected.check(i, j, row[j - left], error);
+    }
 }
 
 template <class Scalar>
@@ -154,22 +179,25 @@ void attempt_gram(Range range, Random& random) {
     }
     ThreadPool other(static_cast<int>(random.between(1, 4)));
     GramOptions changed = options;
-    const Dense gram = to_dense(feature_gram(view, options, pool));
-    check_gram(gram, problem, 2e-6);
-    CHECK(to_dense(feature_gram(view, options, other)).entries == gram.entries);
+    const Expected expected(problem);
+    const TiledMatrix gram = feature_gram(view, options, pool);
+    check_all(gram, expected, 2e-6);
+    CHECK(to_dense(feature_gram(view, options, other)).entries == to_dense(gram).entries);
+    changed.bfloat16 = true;
+    check_all(feature_gram(view, changed, pool), expected, 0x1p-6);
 
-    changed.entries = Entries::fixed16;
-    const Dense fixed = to_dense(feature_gram(view, changed, pool));
-    for (std::size_t i = 0; i < gram.entries.size(); ++i)
-        CHECK_NEAR(fixed.entries[i], std::min(gram.entries[i], 1.0), fixed16_error);
+    changed.keep = false;
+    check_some(feature_gram(view, changed, pool), expected, 0x1p-6, random);
+    changed.bfloat16 = false;
+    check_some(feature_gram(view, changed, pool), expected, 2e-6, random);
 
     changed = options;
-    changed.keep = false;
-    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 2e-6);
-    changed.bfloat16 = true;
-    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 0x1p-6);
-    changed.keep = true;
-    check_gram(to_dense(feature_gram(view, changed, pool)), problem, 0x1p-6);
+    changed.entries = Entries::fixed16;
+    const TiledMatrix fixed = feature_gram(view, changed, pool);
+    for (std::size_t i = 0; i < fixed.size(); ++i)
+        for (std::size_t j = i; j < fixed.size(); ++j)
+            CHECK_NEAR(static_cast<double>(fixed.at(i, j)),
+                       static_cast<double>(std::min(gram.at(i, j), 1.0f)), fixed16_error);
 }
 
 // Entries from 0 to 1, many of them 0.
@@ -185,9 +213,8 @@ Dense random_matrix(std::size_t n, Random& random) {
 }
 
 // Products with one and with several vectors.
-void check_products(const TiledMatrix& matrix, Random& random) {
+void check_products(const TiledMatrix& matrix, const Dense& dense, Random& random) {
     const std::size_t n = matrix.size(), count = random.size(1, 5);
-    const Dense dense = to_dense(matrix);
     std::vector<double> x = random_vector(count * n, random);
     const double spread = random.chance(0.5) ? 1.0 : random.magnitude(1.0, 1e15);
     for (double& entry : x) entry *= random.magnitude(1.0 / spread, spread);
@@ -223,7 +250,7 @@ void attempt_packing(Dense matrix, Random& random) {
     for (std::size_t i = 0; i < matrix.n; ++i)
         for (std::size_t j = 0; j < matrix.n; ++j)
             CHECK_EQUAL(packed.at(i, j), static_cast<float>(scaled[i * matrix.n + j]));
-    check_products(packed, random);
+    check_products(packed, to_dense(packed), random);
 
     const std::size_t row = random.between(0, matrix.n - 1), column = random.between(0, matrix.n - 1);
     Scalar& entry = scaled[row * matrix.n + column];
@@ -252,16 +279,12 @@ void try_tiles(Random& random) {
         for (std::size_t i = 0; i < matrix.n; ++i)
             for (std::size_t j = 0; j < matrix.n; ++j)
                 CHECK_NEAR(static_cast<double>(tiles.at(i, j)), matrix(i, j), error);
-        check_products(tiles, random);
+        const Dense kept = to_dense(tiles);
+        check_products(tiles, kept, random);
         const TiledMatrix computed(matrix.n, [&](std::size_t row, std::size_t column, float* tile) {
-            constexpr std::size_t side = TiledMatrix::tile_size;
-            std::fill_n(tile, side * side, 0.0f);
-            for (std::size_t i = row * side; i < std::min((row + 1) * side, tiles.size()); ++i)
-                for (std::size_t j = column * side; j < std::min((column + 1) * side, tiles.size()); ++j)
-                    tile[i % side * side + j % side] = tiles.at(i, j);
+            copy_tile(kept, row, column, tile);
         });
-        CHECK(to_dense(computed).entries == to_dense(tiles).entries);
-        check_products(computed, random);
+        check_products(computed, kept, random);
     }
     if (random.chance(0.5))
         attempt_packing<float>(matrix, random);
