@@ -152,9 +152,9 @@ void TiledMatrix::Product::run(std::size_t task) {
     alignas(64) std::array<float, tile_entries> computed;
     std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
     const std::size_t padded = matrix_.tile_rows_ * tile_size, lanes_size = tile_size * kernels::most_lanes;
-    std::vector<float> row_lanes(count_ * lanes_size);
+    Buffer<float> row_lanes(count_ * lanes_size);
     for (std::size_t r = 0; r < block.n_rows; ++r) {
-        std::fill(row_lanes.begin(), row_lanes.end(), 0.0f);
+        std::fill_n(row_lanes.data(), row_lanes.size(), 0.0f);
         for (std::size_t c = block.on_diagonal() ? r : 0; c < block.n_columns; ++c) {
             const std::size_t first = (block.first_tile + block.tile(r, c)) * tile_entries;
             const float* floats = matrix_.floats_.data() + first;
