@@ -126,9 +126,9 @@ def eigenpairs(
     precision : {"standard", "fast"}
         ``"standard"``: W_feat from float32 products of the features; above 512 cells in 16-bit fixed point, an error
         of up to 2⁻¹⁷ an entry, where the degrees are large enough for this to change residuals by less than half of
-        `tol`. ``"fast"``: from products of features rounded to bfloat16, an error of up to 2⁻⁸ of an entry of
-        |F| |F|ᵀ, far less in the sum; residuals on the unrounded graph stay below 2e-4 on networks' features of a
-        thousand cells and more. Where the processor has no such products
+        `tol`. ``"fast"``: from products of features rounded to bfloat16, an error of up to 2⁻⁷ of an entry of
+        |F| |F|ᵀ, most of which cancels. `residuals` are then those of the rounded graph; on the unrounded one they stayed
+        below 2e-4 for networks' features of a thousand cells and more. Where the processor has no such products
         (``deepspec info`` tells) the arithmetic is the standard one.
     max_memory : float, optional
         Bytes that may be used besides the arguments and the colour graph. Default: what the system has. Where the
