@@ -1,13 +1,12 @@
-// Times each part of the core beside what the machine can do:
-//   bench_core [--threads N] [--repetitions N] [--filter NAME]
+// Times each stage of the core beside what the machine can do, and the whole beside its floor:
+//   bench_core [--threads N] [--repetitions N] [--channels N] [--cells N] [--filter NAME]
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstdint>
+#include <cstdio>
 #include <exception>
-#include <numeric>
-#include <random>
+#include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,191 +17,236 @@
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
 #include "harness.hpp"
+#include "machine.hpp"
+#include "problem.hpp"
 
 using namespace deepspec;
 
 namespace {
 
+constexpr std::array<Grid, 4> grids{{{32, 32}, {46, 62}, {64, 64}, {96, 96}}};
+constexpr Grid photograph{512, 512};
 constexpr std::array<ColorSearch, 2> searches{{{20, 2.0}, {10, 0.1}}};
 constexpr double color_weight = 10.0;
+constexpr std::size_t k = 5;
 
-std::string name_of(Grid grid) { return " n=" + std::to_string(grid.size()); }
+// Features and an image of one grid, and the ways through them.
+class Problem {
+  public:
+    Problem(Grid grid, std::size_t channels, ThreadPool& pool)
+        : grid_(grid),
+          channels_(channels),
+          pool_(pool),
+          pixels_(bench::synthetic_image(grid)),
+          features_(bench::synthetic_features(grid, channels, pixels_)) {}
 
-// In place of a photograph: smooth shading, three discs and sensor noise, in steps of 1/255.
-std::vector<double> synthetic_image(Grid grid) {
-    std::mt19937 random(1);
-    std::normal_distribution noise(0.0, 0.02);
-    std::vector<double> pixels;
-    for (std::size_t row = 0; row < grid.height; ++row)
-        for (std::size_t column = 0; column < grid.width; ++column) {
-            const double y = static_cast<double>(row) / static_cast<double>(grid.height);
-            const double x = static_cast<double>(column) / static_cast<double>(grid.width);
-            std::array<double, 3> rgb{0.3 + 0.3 * y, 0.4 + 0.1 * std::sin(7.0 * x), 0.5 - 0.3 * y};
-            for (std::size_t c = 0; c < 3; ++c) {
-                const double angle = 2.1 * static_cast<double>(c);
-                if (std::hypot(x - 0.5 - 0.25 * std::cos(angle), y - 0.5 - 0.25 * std::sin(angle)) < 0.2)
-                    rgb[c] += 0.35;
-            }
-            for (const double value : rgb)
-                pixels.push_back(std::round(255.0 * std::clamp(value + noise(random), 0.0, 1.0)) / 255.0);
+    std::size_t n() const { return grid_.size(); }
+    Grid grid() const { return grid_; }
+    std::size_t channels() const { return channels_; }
+    ThreadPool& pool() const { return pool_; }
+
+    SparseMatrix color_graph() const {
+        return knn_color_graph({pixels_.data(), grid_.height, grid_.width}, searches, pool_);
+    }
+
+    TiledMatrix gram(Entries entries, bool bfloat16 = false) const {
+        return feature_gram(view(), options(entries, bfloat16), pool_);
+    }
+
+    struct Solution {
+        Eigenpairs pairs;
+        Entries entries;  // that met the tolerance
+    };
+
+    // From features and image to eigenpairs as deepspec.eigenpairs goes.
+    Solution solve(bool bfloat16) const {
+        const SparseMatrix colors = color_graph();
+        for (const Entries entries : {Entries::fixed16, Entries::float32}) {
+            const bool coarse = entries == Entries::fixed16;
+            if (coarse && !(prefers_fixed16(n()) && has_memory(bytes(entries, bfloat16)))) continue;
+            const TiledMatrix dense = gram(entries, bfloat16);
+            const Affinity affinity(&dense, colors.view(), color_weight);
+            const Laplacian laplacian(affinity, LaplacianKind::normalized, pool_);
+            const SolverOptions solver_options;
+            if (coarse && !laplacian.tolerates_fixed16(solver_options.tolerance)) continue;
+            return {smallest_eigenpairs(laplacian, k, find_solver("auto"), solver_options, pool_), entries};
         }
-    return pixels;
-}
-
-// In place of a network's: random waves over colour and position, and noise.
-std::vector<float> synthetic_features(Grid grid, std::size_t channels, const std::vector<double>& pixels) {
-    std::mt19937 random(2);
-    std::normal_distribution<float> normal;
-    std::vector<std::array<float, 6>> waves(channels);
-    for (auto& wave : waves)
-        for (float& coefficient : wave) coefficient = 2.0f * normal(random);
-    std::vector<float> features;
-    for (std::size_t i = 0; i < grid.size(); ++i) {
-        const std::array<float, 6> at{static_cast<float>(pixels[3 * i]),
-                                      static_cast<float>(pixels[3 * i + 1]),
-                                      static_cast<float>(pixels[3 * i + 2]),
-                                      static_cast<float>(i / grid.width) / static_cast<float>(grid.height),
-                                      static_cast<float>(i % grid.width) / static_cast<float>(grid.width),
-                                      1.0f};
-        for (const auto& wave : waves)
-            features.push_back(std::cos(std::inner_product(at.begin(), at.end(), wave.begin(), 0.0f)) +
-                               0.3f * normal(random));
+        throw std::logic_error("float32 entries are always fine enough");
     }
-    return features;
-}
 
-// What the arithmetic and the memory of this machine give to loops that do nothing else.
-void time_machine(const bench::Table& table, ThreadPool& pool) {
-    const auto threads = static_cast<std::size_t>(pool.size());
+  private:
+    FeatureView<float> view() const { return {features_.data(), grid_.height, grid_.width, channels_}; }
 
-    // Operands and result of one tile stay in the second-level cache.
-    constexpr std::size_t channels = 128, rounds = 200;
-    constexpr std::size_t stride = 2 * channels * kernels::panel_size + kernels::tile_entries;
-    Buffer<float> operands(threads * stride);
-    std::fill_n(operands.data(), operands.size(), 0.5f);
-    table.time(
-        "machine: multiply-add in cache",
-        [&] {
-            pool.run(threads, [&](std::size_t thread) {
-                float* rows = operands.data() + thread * stride;
-                float* columns = rows + channels * kernels::panel_size;
-                for (std::size_t round = 0; round < rounds; ++round)
-                    kernels::selected().gram(rows, columns, channels, 1.0f, 0.0f,
-                                             columns + channels * kernels::panel_size);
-            });
-        },
-        bench::rate(2e-9 * static_cast<double>(threads * rounds * channels * kernels::panel_size *
-                                               kernels::panel_size),
-                    "GF/s"));
-
-    for (const std::size_t megabytes : {16u, 256u}) {
-        const std::string name = "machine: read " + std::to_string(megabytes) + " MB";
-        if (!table.wants(name)) continue;
-        const std::vector<std::uint64_t> memory((megabytes << 20) / sizeof(std::uint64_t), 1);
-        std::vector<std::uint64_t> sums(threads);
-        const std::size_t share = memory.size() / threads;
-        table.time(
-            name,
-            [&] {
-                pool.run(threads, [&](std::size_t thread) {
-                    const std::uint64_t* begin = memory.data() + thread * share;
-                    sums[thread] += std::accumulate(begin, begin + share, std::uint64_t{0});
-                });
-            },
-            bench::rate(8e-9 * static_cast<double>(share * threads), "GB/s"));
+    GramOptions options(Entries entries, bool bfloat16) const {
+        return {.height = grid_.height, .width = grid_.width, .entries = entries, .bfloat16 = bfloat16};
     }
+
+    double bytes(Entries entries, bool bfloat16) const {
+        return feature_gram_bytes(grid_, channels_, options(entries, bfloat16), pool_.size()) +
+               TiledMatrix::product_bytes(n(), k) + eigenpairs_bytes(n(), k);
+    }
+
+    Grid grid_;
+    std::size_t channels_;
+    ThreadPool& pool_;
+    std::vector<double> pixels_;
+    std::vector<float> features_;
+};
+
+std::string title_of(Grid grid) {
+    return "n = " + std::to_string(grid.size()) + " (" + std::to_string(grid.height) + " x " +
+           std::to_string(grid.width) + ")";
 }
 
-void time_color_graphs(const bench::Table& table, ThreadPool& pool, Grid grid) {
-    const std::vector<double> pixels = synthetic_image(grid);
+// Operations of half a Gram matrix, in thousands of millions.
+double gram_work(std::size_t n, std::size_t channels) {
+    const auto rows = static_cast<double>(n);
+    return 1e-9 * rows * (rows + 1.0) * static_cast<double>(channels);
+}
+
+void time_machine(const bench::Options& options, ThreadPool& pool) {
+    bench::Group machine("machine", options);
+    machine.add(bench::float32_peak(pool));
+    if (kernels::gram_bfloat16() != nullptr) machine.add(bench::bfloat16_peak(pool));
+    for (const double megabytes : {1.0, 8.0, 17.0, 256.0})
+        machine.add(bench::read_peak(1e6 * megabytes, pool));
+    machine.run();
+}
+
+void time_color_graphs(const bench::Options& options, ThreadPool& pool, Grid grid) {
+    const std::vector<double> pixels = bench::synthetic_image(grid);
     const ImageView image{pixels.data(), grid.height, grid.width};
-    const auto per_pixel = bench::rate(1e-3 * static_cast<double>(grid.size()), "kpixel/s");
-    table.time("color knn" + name_of(grid), [&] { knn_color_graph(image, searches, pool); }, per_pixel);
-    table.time("color knn_hsv" + name_of(grid), [&] { knn_hsv_color_graph(image, 20, pool); }, per_pixel);
-    table.time("color random_walk" + name_of(grid), [&] { random_walk_color_graph(image, pool); }, per_pixel);
+    const double kilopixels = 1e-3 * static_cast<double>(grid.size());
+    bench::Group graphs(title_of(grid), options);
+    const auto add = [&](const char* name, const std::function<void()>& work) {
+        graphs.add({name, work, kilopixels, "kpix/s"});
+    };
+    add("color knn", [&] { knn_color_graph(image, searches, pool); });
+    add("color knn_hsv", [&] { knn_hsv_color_graph(image, 20, pool); });
+    add("color random_walk", [&] { random_walk_color_graph(image, pool); });
+    graphs.run();
 }
 
-void time_feature_gram(const bench::Table& table, ThreadPool& pool, Grid grid, std::size_t channels) {
-    const std::string name = "feature gram" + name_of(grid) + " C=" + std::to_string(channels);
-    if (!table.wants(name)) return;
-    const std::vector<float> features = synthetic_features(grid, channels, synthetic_image(grid));
-    const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
-    const auto n = static_cast<double>(grid.size());
-    table.time(
-        name, [&] { feature_gram(view, {grid.height, grid.width}, pool); },
-        bench::rate(1e-9 * n * (n + 1.0) * static_cast<double>(channels), "GF/s"));
-    table.time(
-        name + " bf16",
-        [&] { feature_gram(view, {.height = grid.height, .width = grid.width, .bfloat16 = true}, pool); },
-        bench::rate(1e-9 * n * (n + 1.0) * static_cast<double>(channels), "GF/s"));
-    const Grid finer{2 * grid.height, 2 * grid.width};
-    const Entries entries = prefers_fixed16(finer.size()) ? Entries::fixed16 : Entries::float32;
-    table.time(
-        name + " upsampled 2x",
-        [&] { feature_gram(view, {.height = finer.height, .width = finer.width, .entries = entries}, pool); },
-        bench::rate(16e-9 * n * n, "Gentries/s"));
+// The affinity of a problem from the features of half its grid.
+void add_upsampled_gram(bench::Group& group, const Problem& problem, const bench::Part& peak) {
+    const Grid fine = problem.grid(), own{fine.height / 2, fine.width / 2};
+    const auto features = bench::synthetic_features(own, problem.channels(), bench::synthetic_image(own));
+    const GramOptions options{.height = fine.height, .width = fine.width, .entries = Entries::fixed16};
+    // Interpolation takes four multiply-adds an entry: of own x fine ones, then of the upper half.
+    const auto rows = static_cast<double>(fine.size()), own_rows = static_cast<double>(own.size());
+    const double interpolation = 1e-9 * (8.0 * own_rows * rows + 4.0 * rows * (rows + 1.0));
+    const auto work = [=, &problem] {
+        const FeatureView<float> view{features.data(), own.height, own.width, problem.channels()};
+        feature_gram(view, options, problem.pool());
+    };
+    group.add({"gram upsampled 2x", work, gram_work(own.size(), problem.channels()) + interpolation, "GF/s",
+               &peak});
 }
 
-// From the products with the two parts of the affinity to the whole way from features and image to
-// eigenpairs.
-void time_spectral(const bench::Table& table, ThreadPool& pool, Grid grid) {
-    constexpr std::size_t channels = 384, k = 5;
-    const std::vector<double> pixels = synthetic_image(grid);
-    const std::vector<float> features = synthetic_features(grid, channels, pixels);
-    const ImageView image{pixels.data(), grid.height, grid.width};
-    const FeatureView<float> view{features.data(), grid.height, grid.width, channels};
-    const Entries entries = prefers_fixed16(grid.size()) ? Entries::fixed16 : Entries::float32;
-    const GramOptions options{.height = grid.height, .width = grid.width, .entries = entries};
+// What a way from features to eigenpairs cannot do without: half a Gram matrix at the peak of its
+// arithmetic, the products it used at the rate its matrix can be read, and the colour graph.
+void print_floor(const std::string& name, const Problem& problem, const Problem::Solution& solution,
+                 const bench::Part& whole, const bench::Part& arithmetic, const bench::Part& read,
+                 const bench::Part& knn) {
+    if (!whole.timed() || !knn.timed()) return;
+    const double gram = gram_work(problem.n(), problem.channels()) / arithmetic.amount;
+    const double products = static_cast<double>(solution.pairs.n_products) *
+                            (1e-9 * TiledMatrix::bytes(problem.n(), solution.entries)) / read.amount;
+    std::vector<double> floors, ratios;
+    for (std::size_t round = 0; round < whole.seconds.size(); ++round) {
+        floors.push_back(gram * arithmetic.seconds[round] + products * read.seconds[round] +
+                         knn.seconds[round]);
+        ratios.push_back(whole.seconds[round] / floors.back());
+    }
+    std::printf("floor%s: %.2f ms = gram %.2f + %zu products %.2f + knn %.2f; %.2f ms is %.2f times it\n",
+                name.c_str(), 1e3 * bench::median(floors), 1e3 * gram * bench::median(arithmetic.seconds),
+                solution.pairs.n_products, 1e3 * products * bench::median(read.seconds),
+                1e3 * bench::median(knn.seconds), 1e3 * bench::median(whole.seconds), bench::median(ratios));
+}
 
-    const TiledMatrix dense = feature_gram(view, options, pool);
-    const SparseMatrix sparse = knn_color_graph(image, searches, pool);
+std::string products_of(const Eigenpairs& pairs) {
+    return std::to_string(pairs.n_products) + " products" + (pairs.converged ? "" : ", NOT CONVERGED");
+}
+
+void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
+    const Problem problem(grid, static_cast<std::size_t>(options.channels), pool);
+    const bool has_bfloat16 = kernels::gram_bfloat16() != nullptr;
+    const Problem::Solution solution = problem.solve(false);
+    const double dense_gigabytes = 1e-9 * TiledMatrix::bytes(problem.n(), solution.entries);
+
+    bench::Group stages(title_of(grid) + ", C = " + std::to_string(options.channels), options);
+    const bench::Part& float32 = stages.add(bench::float32_peak(pool));
+    const bench::Part* bfloat16 = has_bfloat16 ? &stages.add(bench::bfloat16_peak(pool)) : nullptr;
+    const bench::Part& read = stages.add(bench::read_peak(1e9 * dense_gigabytes, pool));
+
+    const bench::Part& knn = stages.add(
+        {"color knn", [&] { problem.color_graph(); }, 1e-3 * static_cast<double>(problem.n()), "kpix/s"});
+    const double work = gram_work(problem.n(), problem.channels());
+    stages.add({"gram float32", [&] { problem.gram(Entries::float32); }, work, "GF/s", &float32});
+    stages.add({"gram fixed16", [&] { problem.gram(Entries::fixed16); }, work, "GF/s", &float32});
+    if (has_bfloat16)
+        stages.add(
+            {"gram bf16, fixed16", [&] { problem.gram(Entries::fixed16, true); }, work, "GF/s", bfloat16});
+    add_upsampled_gram(stages, problem, float32);
+
+    const TiledMatrix dense = problem.gram(solution.entries);
+    const SparseMatrix sparse = problem.color_graph();
     const Affinity color(nullptr, sparse.view(), color_weight);
     const Affinity affinity(&dense, sparse.view(), color_weight);
     const Laplacian laplacian(affinity, LaplacianKind::normalized, pool);
-
-    std::vector<double> x(grid.size(), 1.0), y(grid.size());
-    table.time(
-        "tiled product" + name_of(grid), [&] { dense.multiply(x.data(), y.data(), pool); },
-        bench::rate(1e-9 * TiledMatrix::bytes(grid.size(), options.entries), "GB/s"));
     constexpr std::size_t entry_bytes = sizeof sparse.columns[0] + sizeof sparse.values[0];
-    table.time(
-        "sparse product" + name_of(grid), [&] { color.multiply(x.data(), y.data(), pool); },
-        bench::rate(1e-9 * static_cast<double>(sparse.values.size() * entry_bytes), "GB/s"));
-    table.time(
-        "laplacian" + name_of(grid), [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
-        [](double) { return ""; });
+    const double sparse_gigabytes = 1e-9 * static_cast<double>(sparse.values.size() * entry_bytes);
+    const std::vector<double> x(problem.n(), 1.0);
+    std::vector<double> y(problem.n());
+    stages.add(
+        {"product dense", [&] { dense.multiply(x.data(), y.data(), pool); }, dense_gigabytes, "GB/s", &read});
+    stages.add(
+        {"product sparse", [&] { color.multiply(x.data(), y.data(), pool); }, sparse_gigabytes, "GB/s"});
+    stages.add({"product of both", [&] { affinity.multiply(x.data(), y.data(), pool); },
+                dense_gigabytes + sparse_gigabytes, "GB/s", &read});
+    stages.add({"laplacian", [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
+                dense_gigabytes + sparse_gigabytes, "GB/s", &read});
+    for (const std::string solver : {"native", "spectra"}) {
+        const auto solve = [&, solver] {
+            return smallest_eigenpairs(laplacian, k, find_solver(solver), {}, pool);
+        };
+        const Eigenpairs pairs = solve();
+        stages.add({"eigensolve " + solver, [=] { solve(); },
+                    static_cast<double>(pairs.n_products) * (dense_gigabytes + sparse_gigabytes), "GB/s",
+                    &read, products_of(pairs)});
+    }
 
-    Eigenpairs pairs;
-    const auto products = [&](double) {
-        return std::to_string(pairs.n_products) + " products" + (pairs.converged ? "" : ", NOT CONVERGED");
+    // In the columns of the rate and of the peak these have nothing: their floor is below.
+    const auto add_whole = [&](const char* name, bool fast,
+                               const Problem::Solution& found) -> const bench::Part& {
+        return stages.add({.name = name,
+                           .work = [&, fast] { problem.solve(fast); },
+                           .unit = "",
+                           .remark = products_of(found.pairs)});
     };
-    for (const std::string solver : {"native", "spectra"})
-        table.time(
-            "eigensolve k=5 " + solver + name_of(grid),
-            [&] { pairs = smallest_eigenpairs(laplacian, k, find_solver(solver), {}, pool); }, products);
-    table.time(
-        "features to eigenpairs" + name_of(grid),
-        [&] {
-            const TiledMatrix gram = feature_gram(view, options, pool);
-            const SparseMatrix graph = knn_color_graph(image, searches, pool);
-            const Affinity fused(&gram, graph.view(), color_weight);
-            const Laplacian normalized(fused, LaplacianKind::normalized, pool);
-            pairs = smallest_eigenpairs(normalized, k, find_solver("auto"), {}, pool);
-        },
-        products);
+    const bench::Part& whole = add_whole("features to eigenpairs", false, solution);
+    const Problem::Solution fast_solution = has_bfloat16 ? problem.solve(true) : solution;
+    const bench::Part* fast =
+        has_bfloat16 ? &add_whole("features to eigenpairs, fast", true, fast_solution) : nullptr;
+    stages.run();
+    print_floor("", problem, solution, whole, float32, read, knn);
+    if (fast != nullptr) print_floor(", fast", problem, fast_solution, *fast, *bfloat16, read, knn);
 }
 
 void run(const bench::Options& options) {
+    const auto wants = [&](Grid grid) {
+        return options.cells == 0 || grid.size() == static_cast<std::size_t>(options.cells);
+    };
+    if (std::none_of(grids.begin(), grids.end(), wants) && !wants(photograph))
+        throw std::invalid_argument("--cells must be 1024, 2852, 4096, 9216 or 262144, got " +
+                                    std::to_string(options.cells));
     ThreadPool pool(options.threads);
-    std::printf("%s kernels, %d threads, %d repetitions\n\n", kernels::selected().instruction_set,
+    std::printf("%s kernels, %d threads, %d repetitions\n", kernels::selected().instruction_set,
                 options.threads, options.repetitions);
-    const bench::Table table(options);
-    time_machine(table, pool);
-    for (const Grid grid : {Grid{32, 32}, {64, 64}, {96, 96}}) time_color_graphs(table, pool, grid);
-    for (const std::size_t channels : {384u, 768u})
-        for (const Grid grid : {Grid{32, 32}, {46, 62}, {64, 64}})
-            time_feature_gram(table, pool, grid, channels);
-    for (const Grid grid : {Grid{18, 25}, {32, 32}, {46, 62}, {64, 64}}) time_spectral(table, pool, grid);
+    if (options.cells == 0) time_machine(options, pool);
+    for (const Grid grid : grids)
+        if (wants(grid)) time_stages(options, pool, grid);
+    if (wants(photograph)) time_color_graphs(options, pool, photograph);
 }
 
 }  // namespace
