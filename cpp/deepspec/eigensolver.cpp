@@ -99,11 +99,7 @@ class ComponentSearch {
         : laplacian_(laplacian),
           component_(component),
           pool_(pool),
-          length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit),
-          inside_(length_, 0.0),
-          result_(length_, 0.0),
-          full_(laplacian.size(), 0.0),
-          product_(laplacian.size()) {
+          length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit) {
         std::vector<double> null(size());
         for (std::size_t i = 0; i < size(); ++i)
             null[i] = null_entry(laplacian, component.vertices[i]) / std::sqrt(component.mass);
@@ -129,10 +125,12 @@ class ComponentSearch {
     std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options) {
         std::vector<double> start = start_vector(size(), known_.size() / length_);
         start.resize(length_, 0.0);
-        project(start);
+        project(start.data());
         start.resize(size());
-        const SymmetricOperator op{size(), [this](const double* x, double* y) { apply(x, y); },
-                                   std::move(start)};
+        const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
+            apply(x, y, n_vectors, stride);
+        };
+        const SymmetricOperator op{size(), multiply, std::move(start)};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
@@ -180,32 +178,51 @@ class ComponentSearch {
         known_.resize(known_.size() + length_ - size(), 0.0);
     }
 
-    void project(std::vector<double>& x) const {
+    // x of length_ numbers
+    void project(double* x) const {
         const kernels::Kernels& kernel = kernels::selected();
         const std::size_t count = known_.size() / length_;
         std::vector<double> along(count);
-        kernel.dots(known_.data(), length_, count, x.data(), length_, along.data());
-        kernel.subtract(known_.data(), length_, count, along.data(), x.data(), length_);
+        kernel.dots(known_.data(), length_, count, x, length_, along.data());
+        kernel.subtract(known_.data(), length_, count, along.data(), x, length_);
     }
 
-    void apply(const double* x, double* y) {
-        std::copy(x, x + size(), inside_.begin());
-        project(inside_);
-        multiply();
-        project(result_);
-        for (std::size_t i = 0; i < size(); ++i) y[i] = result_[i] - (x[i] - inside_[i]);
+    void apply(const double* x, double* y, std::size_t count, std::size_t stride) {
+        inside_.resize(count * length_, 0.0);
+        result_.resize(count * length_, 0.0);
+        for (std::size_t v = 0; v < count; ++v) {
+            std::copy_n(x + v * stride, size(), inside_.data() + v * length_);
+            project(inside_.data() + v * length_);
+        }
+        multiply(count);
+        for (std::size_t v = 0; v < count; ++v) {
+            const double* inside = inside_.data() + v * length_;
+            double* result = result_.data() + v * length_;
+            project(result);
+            for (std::size_t i = 0; i < size(); ++i)
+                y[v * stride + i] = result[i] - (x[v * stride + i] - inside[i]);
+        }
     }
 
     // result = (2 - L / scale) inside
-    void multiply() {
-        if (size() == laplacian_.size()) {
-            laplacian_.apply(inside_.data(), result_.data(), pool_);
+    void multiply(std::size_t count) {
+        const std::size_t n = laplacian_.size();
+        if (size() == n && (count == 1 || length_ == n)) {
+            laplacian_.apply(inside_.data(), result_.data(), pool_, count);
         } else {
-            for (std::size_t i = 0; i < size(); ++i) full_[component_.vertices[i]] = inside_[i];
-            laplacian_.apply(full_.data(), product_.data(), pool_);
-            for (std::size_t i = 0; i < size(); ++i) result_[i] = product_[component_.vertices[i]];
+            full_.resize(count * n, 0.0);
+            product_.resize(count * n);
+            for (std::size_t v = 0; v < count; ++v)
+                for (std::size_t i = 0; i < size(); ++i)
+                    full_[v * n + component_.vertices[i]] = inside_[v * length_ + i];
+            laplacian_.apply(full_.data(), product_.data(), pool_, count);
+            for (std::size_t v = 0; v < count; ++v)
+                for (std::size_t i = 0; i < size(); ++i)
+                    result_[v * length_ + i] = product_[v * n + component_.vertices[i]];
         }
-        for (std::size_t i = 0; i < size(); ++i) result_[i] = 2.0 * inside_[i] - result_[i];
+        for (std::size_t v = 0; v < count; ++v)
+            for (std::size_t i = v * length_; i < v * length_ + size(); ++i)
+                result_[i] = 2.0 * inside_[i] - result_[i];
     }
 
     const Laplacian& laplacian_;
@@ -247,8 +264,11 @@ Solver find_solver(const std::string& name) {
 }
 
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
-                               const SolverOptions& options, ThreadPool& pool) {
+                               SolverOptions options, ThreadPool& pool) {
     const std::size_t n = laplacian.size();
+    // Beyond the third-level cache a product waits for memory, and three take little longer than one.
+    constexpr std::size_t cached = 6000;
+    if (options.block == 0) options.block = laplacian.affinity().has_dense() && n > cached ? 3 : 1;
     if (k < 1 || k > n)
         throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
                                     std::to_string(k));

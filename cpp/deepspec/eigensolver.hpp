@@ -11,16 +11,17 @@
 namespace deepspec {
 
 // A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2], and the vector a
-// search starts from.
+// search starts from. It is applied to `count` vectors that are `stride` numbers apart.
 struct SymmetricOperator {
     std::size_t size = 0;
-    std::function<void(const double* x, double* y)> apply;
+    std::function<void(const double* x, double* y, std::size_t count, std::size_t stride)> apply;
     std::vector<double> start;
 };
 
 struct SolverOptions {
     double tolerance = 1e-5;           // on |A u - theta u| for unit u
     std::size_t max_products = 10000;  // then the search ends with what has converged
+    std::size_t block = 0;  // vectors that the native solver multiplies at a time; 0: chosen by the size of W
 };
 
 // Unit, orthogonal vectors, one after the other; values descending.
@@ -72,7 +73,7 @@ struct Eigenpairs {
 // computed, and each component is searched by itself, so that equal eigenvalues of different components
 // are all found. Throws std::invalid_argument unless 1 <= k <= n.
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
-                               const SolverOptions& options, ThreadPool& pool);
+                               SolverOptions options, ThreadPool& pool);
 
 // Bytes smallest_eigenpairs takes beside the affinity.
 double eigenpairs_bytes(std::size_t n, std::size_t k);

@@ -11,7 +11,7 @@ RitzPairs largest_eigenpairs_dense(const SymmetricOperator& op, std::size_t coun
     Eigen::VectorXd unit = Eigen::VectorXd::Zero(n);
     for (Eigen::Index i = 0; i < n; ++i) {
         unit[i] = 1.0;
-        op.apply(unit.data(), matrix.col(i).data());
+        op.apply(unit.data(), matrix.col(i).data(), 1, 0);
         unit[i] = 0.0;
     }
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> decomposition(0.5 * (matrix + matrix.transpose()));

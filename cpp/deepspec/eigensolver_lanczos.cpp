@@ -17,52 +17,62 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-// An orthonormal basis V with A V = V H + remainder e^T, e the last unit vector. H is kept whole, so that a
-// basis of Ritz vectors (a thick restart) continues like one of Krylov vectors.
+// An orthonormal basis V with A V = V H + R E^T, where E picks the last block of columns. H is kept whole, so
+// that a basis of Ritz vectors (a thick restart) continues like one of Krylov vectors.
 class Factorization {
   public:
-    Factorization(const SymmetricOperator& op, Index capacity)
+    Factorization(const SymmetricOperator& op, Index capacity, Index width)
         : op_(op),
           rows_(static_cast<Index>(op.size)),
           basis_(padded(rows_), capacity),
           projected_(MatrixXd::Zero(capacity, capacity)),
-          remainder_(VectorXd::Zero(padded(rows_))) {
+          remainder_(MatrixXd::Zero(padded(rows_), width)) {
         basis_.bottomRows(basis_.rows() - rows_).setZero();
-        remainder_.head(rows_) = VectorXd::Map(op.start.data(), rows_);
+        remainder_.col(0).head(rows_) = VectorXd::Map(op.start.data(), rows_);
+        for (Index c = 1; c < width; ++c) remainder_.col(c).head(rows_) = fresh_direction();
     }
 
     Index rows() const { return rows_; }
+    Index width() const { return remainder_.cols(); }
     Index size() const { return size_; }
     bool restarted() const { return restarted_; }
-    bool full() const { return size_ == basis_.cols(); }
+    bool full() const { return size_ + width() > basis_.cols(); }
     double remainder_norm() const { return remainder_.norm(); }
     auto basis() const { return basis_.topLeftCorner(rows_, size_); }
     auto projected() const { return projected_.topLeftCorner(size_, size_); }
 
-    // Adds the remainder's direction to the basis, or where nothing remains a direction of its own.
-    void extend() {
-        while (!(remainder_.norm() > breakdown)) start_afresh();
-        const double norm = remainder_.norm();
-        basis_.col(size_) = remainder_ / norm;
-        ++size_;
-        op_.apply(basis_.col(size_ - 1).data(), remainder_.data());
-        VectorXd coefficients = VectorXd::Zero(size_);
-        // Most of the product lies along the last two vectors. Without them, little is left to lose digits
-        // of.
-        for (Index j = size_ - 1; j >= std::max<Index>(0, size_ - 2); --j) {
-            coefficients[j] = basis_.col(j).dot(remainder_);
-            remainder_ -= coefficients[j] * basis_.col(j);
-        }
-        orthogonalize(coefficients);
-        projected_.col(size_ - 1).head(size_) = coefficients;
-        projected_.row(size_ - 1).head(size_) = coefficients.transpose();
+    // |A V s - V H s| for eigenvectors s of H.
+    VectorXd residuals(const MatrixXd& vectors) const {
+        const MatrixXd gram = remainder_.transpose() * remainder_;
+        const MatrixXd last = vectors.bottomRows(width());
+        return last.cwiseProduct(gram * last).colwise().sum().cwiseMax(0.0).cwiseSqrt();
     }
 
-    // Puts another direction, orthogonal to the basis, in the remainder's place. H stays whole.
-    void start_afresh() {
+    // Adds the remainder's directions to the basis, or where nothing remains of one a direction of its own.
+    void extend() {
+        const Index first = size_;
+        for (Index c = 0; c < width(); ++c) append(c);
+        op_.apply(basis_.col(first).data(), remainder_.data(), static_cast<std::size_t>(width()),
+                  static_cast<std::size_t>(basis_.rows()));
+        for (Index c = 0; c < width(); ++c) {
+            VectorXd coefficients = VectorXd::Zero(size_);
+            // Most of a product lies along the last two blocks. Without them, little is left to lose digits
+            // of.
+            for (Index j = size_ - 1; j >= std::max<Index>(0, size_ - 2 * width()); --j) {
+                coefficients[j] = basis_.col(j).dot(remainder_.col(c));
+                remainder_.col(c) -= coefficients[j] * basis_.col(j);
+            }
+            orthogonalize(c, coefficients);
+            projected_.col(first + c).head(size_) = coefficients;
+            projected_.row(first + c).head(size_) = coefficients.transpose();
+        }
+    }
+
+    // Puts another direction, orthogonal to the basis, in a remainder's place. H stays whole.
+    void start_afresh(Index c = 0) {
         VectorXd ignored;
-        remainder_.head(rows_) = fresh_direction();
-        orthogonalize(ignored);
+        remainder_.col(c).head(rows_) = fresh_direction();
+        orthogonalize(c, ignored);
     }
 
     // Keeps the Ritz vectors of `vectors` alone, with their `values`.
@@ -78,6 +88,14 @@ class Factorization {
   private:
     static constexpr double breakdown = 1e-12;  // beside an operator of norm 2
 
+    void append(Index c) {
+        VectorXd ignored;
+        if (c > 0) orthogonalize(c, ignored);  // against those of its own block
+        while (!(remainder_.col(c).norm() > breakdown)) start_afresh(c);
+        basis_.col(size_) = remainder_.col(c).normalized();
+        ++size_;
+    }
+
     static Index padded(Index rows) {
         constexpr auto unit = static_cast<Index>(kernels::length_unit);
         return (rows + unit - 1) / unit * unit;
@@ -86,18 +104,19 @@ class Factorization {
     // Takes the basis out of the remainder and adds what was taken to the coefficients; again where that was
     // most of it, since rounding is then as large as what is left (Daniel, Gragg, Kaufman and Stewart,
     // Math. Comp. 30, 1976).
-    void orthogonalize(VectorXd& coefficients) {
+    void orthogonalize(Index c, VectorXd& coefficients) {
         const kernels::Kernels& kernel = kernels::selected();
+        auto remainder = remainder_.col(c);
         const auto length = static_cast<std::size_t>(basis_.rows());
         const auto count = static_cast<std::size_t>(size_);
         VectorXd taken(size_);
-        double before = 0.0, after = remainder_.norm();
+        double before = 0.0, after = remainder.norm();
         do {
             before = after;
-            kernel.dots(basis_.data(), length, count, remainder_.data(), length, taken.data());
-            kernel.subtract(basis_.data(), length, count, taken.data(), remainder_.data(), length);
+            kernel.dots(basis_.data(), length, count, remainder.data(), length, taken.data());
+            kernel.subtract(basis_.data(), length, count, taken.data(), remainder.data(), length);
             if (coefficients.size() == size_) coefficients += taken;
-            after = remainder_.norm();
+            after = remainder.norm();
         } while (after < 0.5 * before && after > breakdown);
     }
 
@@ -113,8 +132,7 @@ class Factorization {
 
     const SymmetricOperator& op_;
     Index rows_;  // below them, the vectors are padded with zeros
-    MatrixXd basis_, projected_;
-    VectorXd remainder_;
+    MatrixXd basis_, projected_, remainder_;
     Index size_ = 0;
     Index n_fresh_ = 0;
     bool restarted_ = false;
@@ -199,6 +217,23 @@ class RitzValues {
     VectorXd values_, last_entries_;
 };
 
+// Of the `wanted` largest Ritz pairs.
+double largest_residual(const Factorization& factorization, Index wanted) {
+    if (factorization.width() == 1) {
+        const RitzValues ritz(factorization.projected(), !factorization.restarted());
+        return factorization.remainder_norm() * ritz.last_entries().tail(wanted).cwiseAbs().maxCoeff();
+    }
+    const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
+    return factorization.residuals(ritz.eigenvectors().rightCols(wanted)).maxCoeff();
+}
+
+// A block finds as many directions of an eigenspace as it has vectors: where no two of the values, which
+// descend, are equal, each is simple.
+bool all_distinct(const std::vector<double>& values, double difference) {
+    return std::adjacent_find(values.begin(), values.end(),
+                              [&](double a, double b) { return a - b < difference; }) == values.end();
+}
+
 // A Krylov space holds one direction of an eigenspace, so a search misses the others of a multiple
 // eigenvalue, or of nearly equal ones. In a second one, orthogonal to all of the first and from another
 // start, they would be the largest, and show. True where nothing there comes near `smallest`, the smallest
@@ -232,50 +267,52 @@ bool nothing_hidden(Factorization& factorization, double smallest, std::size_t m
 
 RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t count,
                                      const SolverOptions& options) {
-    const auto wanted = static_cast<Index>(count);
-    const Index capacity =
-        std::min(static_cast<Index>(op.size), static_cast<Index>(krylov_dimension(op.size, count)));
+    const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
+    const Index capacity = std::min(rows, static_cast<Index>(krylov_dimension(op.size, count)));
+    // A block must fit many times.
+    const Index width = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows
+                            ? static_cast<Index>(options.block)
+                            : 1;
     const double target = options.tolerance / 2;
-    Factorization factorization(op, capacity);
+    Factorization factorization(op, capacity, width);
     RitzPairs result;
-    Index next_check = std::min(capacity, 2 * wanted + 8);
+    Index next_check = std::min(capacity, 2 * wanted + 8 * width);
     Index last_check = 0;
     double last_residual = 0.0;
     for (;;) {
         factorization.extend();
-        ++result.n_products;
-        if (factorization.size() < wanted) continue;
-        const bool out_of_products = result.n_products >= options.max_products;
-        if (factorization.size() < next_check && !out_of_products) continue;
-
-        const RitzValues estimate(factorization.projected(), !factorization.restarted());
+        result.n_products += static_cast<std::size_t>(width);
         const Index size = factorization.size();
-        const double residual =
-            factorization.remainder_norm() * estimate.last_entries().tail(wanted).cwiseAbs().maxCoeff();
-        const bool converged = residual <= target || size == factorization.rows();
+        if (size < wanted) continue;
+        const bool out_of_products = result.n_products >= options.max_products;
+        if (size < next_check && !out_of_products && !factorization.full()) continue;
+
+        const double residual = largest_residual(factorization, wanted);
+        const bool converged = residual <= target || size == rows;
         if (converged || out_of_products) {
             const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
+            const VectorXd left = factorization.residuals(ritz.eigenvectors());
             for (Index j = size - 1; j >= size - wanted; --j) {
-                const double left =
-                    factorization.remainder_norm() * std::abs(ritz.eigenvectors()(size - 1, j));
-                if (!converged && left > target) continue;
+                if (!converged && left[j] > target) continue;
                 const VectorXd vector = factorization.basis() * ritz.eigenvectors().col(j);
                 result.values.push_back(ritz.eigenvalues()[j]);
                 result.vectors.insert(result.vectors.end(), vector.begin(), vector.end());
             }
-            if (converged && size < factorization.rows())
-                result.looked_again = nothing_hidden(factorization, result.values.back(),
-                                                     options.max_products, result.n_products);
+            if (converged && size < rows)
+                result.looked_again = width > 1 ? all_distinct(result.values, 20.0 * options.tolerance)
+                                                : nothing_hidden(factorization, result.values.back(),
+                                                                 options.max_products, result.n_products);
             return result;
         }
         // Residuals fall geometrically: the next look is where they should have arrived, and not far away.
         const double rate = last_check > 0 && last_check < size
                                 ? std::log(last_residual / residual) / static_cast<double>(size - last_check)
                                 : 0.0;
-        const double steps = rate > 0.0 ? std::ceil(std::log(residual / target) / rate) : 4.0;
+        const double steps =
+            rate > 0.0 ? std::ceil(std::log(residual / target) / rate) : 4.0 * static_cast<double>(width);
         last_check = size;
         last_residual = residual;
-        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0));
+        next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0 * static_cast<double>(width)));
         if (factorization.full()) {
             const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
             const Index kept = wanted + (capacity - wanted) / 3;

@@ -16,7 +16,7 @@ class SpectraOperator {
 
     Eigen::Index rows() const { return static_cast<Eigen::Index>(op_.size); }
     Eigen::Index cols() const { return rows(); }
-    void perform_op(const double* x, double* y) const { op_.apply(x, y); }
+    void perform_op(const double* x, double* y) const { op_.apply(x, y, 1, 0); }
 
   private:
     const SymmetricOperator& op_;

@@ -18,6 +18,7 @@ class Affinity {
     Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight);
 
     std::size_t size() const { return n_; }
+    bool has_dense() const { return dense_ != nullptr; }
 
     // y = W x for `count` vectors, one after the other, the same bits for any number of threads.
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count = 1) const;
@@ -53,6 +54,7 @@ class Laplacian {
 
     std::size_t size() const { return degrees_.size(); }
     LaplacianKind kind() const { return kind_; }
+    const Affinity& affinity() const { return affinity_; }
     const std::vector<double>& degrees() const { return degrees_; }
     bool isolated(std::size_t vertex) const { return isolated_[vertex]; }
 

@@ -77,11 +77,20 @@ void check_promises(const std::vector<double>& w, const Eigenpairs& pairs, Lapla
     }
 }
 
+// Every test runs for several.
+std::size_t block = 1;
+
+SolverOptions in_blocks(SolverOptions options) {
+    options.block = block;
+    return options;
+}
+
 Eigenpairs solve(const SparseMatrix& graph, std::size_t k, const Problem& problem = {}) {
     ThreadPool pool(2);
     const Affinity affinity(nullptr, graph.view(), 1.0);
     const Laplacian laplacian(affinity, problem.kind, pool);
-    const Eigenpairs pairs = smallest_eigenpairs(laplacian, k, problem.solver, problem.options, pool);
+    const Eigenpairs pairs =
+        smallest_eigenpairs(laplacian, k, problem.solver, in_blocks(problem.options), pool);
     check_promises(graphs::to_dense(graph), pairs, problem.kind);
     return pairs;
 }
@@ -261,7 +270,7 @@ struct FusedProblem {
 
     Eigenpairs solve(std::size_t k, const Problem& problem) {
         const Laplacian laplacian(affinity, problem.kind, pool);
-        return smallest_eigenpairs(laplacian, k, problem.solver, problem.options, pool);
+        return smallest_eigenpairs(laplacian, k, problem.solver, in_blocks(problem.options), pool);
     }
 };
 
@@ -347,14 +356,17 @@ void wrong_arguments() {
 }  // namespace
 
 int main() {
-    known_spectra();
-    multiple_eigenvalues_are_all_found();
-    all_pairs();
-    disconnected_graphs();
-    vertices_without_edges_have_eigenvalue_one();
-    solvers_agree();
-    threads_leave_no_trace();
-    says_when_not_converged();
+    for (const std::size_t size : {1u, 2u, 3u}) {
+        block = size;
+        known_spectra();
+        multiple_eigenvalues_are_all_found();
+        all_pairs();
+        disconnected_graphs();
+        vertices_without_edges_have_eigenvalue_one();
+        solvers_agree();
+        threads_leave_no_trace();
+        says_when_not_converged();
+    }
     a_search_can_be_cancelled();
     wrong_arguments();
     return check::result();
