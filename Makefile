@@ -18,7 +18,7 @@ help:
 	@echo "make stubs         write python/deepspec/_core.pyi from the built module"
 	@echo "make cpp-test      C++ tests; cpp-test-arm: for 64-bit ARM, emulated"
 	@echo "make cpp-sanitize  C++ tests and ten minutes of random problems with each of three sanitizers;"
-	@echo "                   cpp-sanitize-address, -undefined, -thread: with one; cpp-fuzz: the short form"
+	@echo "                   cpp-sanitize-address, -undefined, -thread: with one; cpp-fuzz: a minute with the first"
 	@echo "make bench         comparisons with peers; bench-native: parts of the core"
 	@echo "make sdist wheel   distributions in dist/"
 	@echo "make clean         remove what the above made"
@@ -90,19 +90,17 @@ sanitized = -DDEEPSPEC_BUILD_TESTS=ON -DDEEPSPEC_SANITIZE=$(1) '-DCMAKE_CXX_FLAG
 
 cpp-sanitize: $(SANITIZERS:%=cpp-sanitize-%)
 
-.PHONY: $(SANITIZERS:%=cpp-sanitize-%) $(SANITIZERS:%=cpp-fuzz-%)
-$(SANITIZERS:%=cpp-sanitize-%) $(SANITIZERS:%=cpp-fuzz-%): export UBSAN_OPTIONS = print_stacktrace=1
+.PHONY: $(SANITIZERS:%=cpp-sanitize-%)
+cpp-sanitize-undefined: export UBSAN_OPTIONS = print_stacktrace=1
 
 $(SANITIZERS:%=cpp-sanitize-%): cpp-sanitize-%: .venv/.installed-test $(BIN)/cmake
 	$(call cmake_build,build/$*,$(call sanitized,$*))
 	$(BIN)/ctest --test-dir build/$* --output-on-failure
 	build/$*/cpp/tests/fuzz --seconds $(FUZZ_SECONDS)
 
-cpp-fuzz: cpp-fuzz-address cpp-fuzz-undefined
-
-$(SANITIZERS:%=cpp-fuzz-%): cpp-fuzz-%: .venv/.installed-test $(BIN)/cmake
-	$(call cmake_build,build/$*,$(call sanitized,$*),--target fuzz)
-	build/$*/cpp/tests/fuzz --seconds 30 --seed 1
+cpp-fuzz: .venv/.installed-test $(BIN)/cmake
+	$(call cmake_build,build/address,$(call sanitized,address),--target fuzz)
+	build/address/cpp/tests/fuzz --seconds 60 --seed 1
 
 bench-native: .venv/.installed-test $(BIN)/cmake
 	$(call cmake_build,build/cpp,-DDEEPSPEC_BUILD_BENCHMARKS=ON)
