@@ -31,7 +31,6 @@ from affinities import dense_affinity, normalized_affinity, normalized_operator
 from problems import Array, Problem
 
 import deepspec
-from deepspec.spectral import PRECISIONS
 
 TOLERANCE = 1e-5  # of the iterative methods, and the default of deepspec
 
@@ -60,8 +59,6 @@ class Method:
         names = [name for name in self.needs if find_spec(name) is None]
         if names:
             return f"not installed: {', '.join(names)} (pip install deepspec[bench])"
-        if self.solve is deepspec_fast and "fast" not in PRECISIONS:
-            return 'this deepspec has no precision="fast"'
         return ""
 
 
