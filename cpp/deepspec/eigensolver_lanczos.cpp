@@ -239,14 +239,14 @@ bool all_distinct(const std::vector<double>& values, double difference) {
 // start, they would be the largest, and show. True where nothing there comes near `smallest`, the smallest
 // eigenvalue found, although it must have by then: in m steps a direction above the interval [a, b] of all
 // others grows by the Chebyshev polynomial T_m, and a start has about 1 / sqrt(n) of it.
-bool nothing_hidden(Factorization& factorization, double smallest, std::size_t max_products,
+bool nothing_hidden(Factorization& factorization, double smallest, Index wanted, const SolverOptions& options,
                     std::size_t& n_products) {
     constexpr Index least = 4, most = 20;
     constexpr double margin = 10.0;
     const double growth = std::log(2.0 * margin * std::sqrt(static_cast<double>(factorization.rows())));
     const Index first = factorization.size();
     factorization.start_afresh();
-    while (!factorization.full() && n_products < max_products) {
+    while (!factorization.full() && n_products < options.max_products) {
         factorization.extend();
         ++n_products;
         const Index size = factorization.size() - first;
@@ -258,7 +258,10 @@ bool nothing_hidden(Factorization& factorization, double smallest, std::size_t m
         if (largest >= smallest || size >= most) return false;
         if (high >= smallest) continue;
         const double above = (smallest - high) / (high - low);
-        if (static_cast<double>(size) * std::acosh(1.0 + 2.0 * above) >= growth) return true;
+        if (static_cast<double>(size) * std::acosh(1.0 + 2.0 * above) < growth) continue;
+        // A missed direction may lie in both spaces, and show in neither: together they would raise a value.
+        const RitzValues both(factorization.projected(), false);
+        return both.values()[factorization.size() - wanted] <= smallest + 0.01 * options.tolerance;
     }
     return false;
 }
@@ -300,8 +303,8 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
             }
             if (converged && size < rows)
                 result.looked_again = width > 1 ? all_distinct(result.values, 20.0 * options.tolerance)
-                                                : nothing_hidden(factorization, result.values.back(),
-                                                                 options.max_products, result.n_products);
+                                                : nothing_hidden(factorization, result.values.back(), wanted,
+                                                                 options, result.n_products);
             return result;
         }
         // Residuals fall geometrically: the next look is where they should have arrived, and not far away.

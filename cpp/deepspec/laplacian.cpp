@@ -157,7 +157,9 @@ bool Laplacian::tolerates_fixed16(double tolerance) const {
 std::vector<std::size_t> Laplacian::components(double negligible) const {
     DisjointSets sets(size());
     affinity_.visit_edges([&](std::size_t i, std::size_t j, double entry) {
-        if (factors_[i] * entry * factors_[j] > negligible * scale_) sets.join(i, j);
+        // Beside the smaller degree: a vertex whose edges are all small ones of hubs is not cut off.
+        const double factor = std::max(factors_[i], factors_[j]);
+        if (factor * entry * factor > negligible * scale_) sets.join(i, j);
         return sets.count() > 1;  // most graphs are joined after a few rows
     });
     std::vector<std::size_t> numbers(size());
