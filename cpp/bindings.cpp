@@ -301,7 +301,7 @@ py::dict build_info() {
     info["build"] = "debug";
 #endif
     info["instruction_set"] = ds::kernels::selected().instruction_set;
-    info["bfloat16"] = ds::kernels::gram_bfloat16() != nullptr;
+    info["bfloat16"] = ds::kernels::has_bfloat16();
     return info;
 }
 

@@ -320,9 +320,9 @@ def test_info_names_the_instruction_set(forced: str) -> None:
     )
     bfloat16, *lines = result.stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("instruction set "))
-    assert re.fullmatch(forced or "avx512|avx2|neon|portable", line.split()[2].rstrip(","))
+    assert re.fullmatch(forced or "amx|avx512|avx2|neon|portable", line.split()[2].rstrip(","))
     assert line.endswith(", with bfloat16 products" if bfloat16 == "True" else ", no bfloat16 products")
-    assert bfloat16 == "False" or "avx512" in line
+    assert bfloat16 == "False" or "avx512" in line or "amx" in line
 
 
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,8 @@ double gram_work(std::size_t n, std::size_t channels) {
 void time_machine(const bench::Options& options, ThreadPool& pool) {
     bench::Group machine("machine", options);
     machine.add(bench::float32_peak(pool));
-    if (kernels::gram_bfloat16() != nullptr) machine.add(bench::bfloat16_peak(pool));
+    machine.add(bench::fixed16_peak(pool));
+    if (kernels::has_bfloat16()) machine.add(bench::bfloat16_peak(pool));
     for (const double megabytes : {1.0, 8.0, 17.0, 256.0})
         machine.add(bench::read_peak(1e6 * megabytes, pool));
     machine.run();
@@ -170,12 +171,13 @@ std::string products_of(const Eigenpairs& pairs) {
 
 void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
     const Problem problem(grid, static_cast<std::size_t>(options.channels), pool);
-    const bool has_bfloat16 = kernels::gram_bfloat16() != nullptr;
+    const bool has_bfloat16 = kernels::has_bfloat16();
     const Problem::Solution solution = problem.solve(false);
     const double dense_gigabytes = 1e-9 * TiledMatrix::bytes(problem.n(), solution.entries);
 
     bench::Group stages(title_of(grid) + ", C = " + std::to_string(options.channels), options);
     const bench::Part& float32 = stages.add(bench::float32_peak(pool));
+    const bench::Part& fixed16 = stages.add(bench::fixed16_peak(pool));
     const bench::Part* bfloat16 = has_bfloat16 ? &stages.add(bench::bfloat16_peak(pool)) : nullptr;
     const bench::Part& read = stages.add(bench::read_peak(1e9 * dense_gigabytes, pool));
 
@@ -183,11 +185,11 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
         {"color knn", [&] { problem.color_graph(); }, 1e-3 * static_cast<double>(problem.n()), "kpix/s"});
     const double work = gram_work(problem.n(), problem.channels());
     stages.add({"gram float32", [&] { problem.gram(Entries::float32); }, work, "GF/s", &float32});
-    stages.add({"gram fixed16", [&] { problem.gram(Entries::fixed16); }, work, "GF/s", &float32});
+    stages.add({"gram fixed16", [&] { problem.gram(Entries::fixed16); }, work, "GF/s", &fixed16});
     if (has_bfloat16)
         stages.add(
             {"gram bf16, fixed16", [&] { problem.gram(Entries::fixed16, true); }, work, "GF/s", bfloat16});
-    add_upsampled_gram(stages, problem, float32);
+    add_upsampled_gram(stages, problem, fixed16);
 
     const TiledMatrix dense = problem.gram(solution.entries);
     const SparseMatrix sparse = problem.color_graph();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
@@ -15,37 +16,46 @@
 // What the arithmetic and the memory of this machine give to loops that do nothing else.
 namespace bench {
 
-// Every thread multiplies panels that stay in its second-level cache, `depth` entries of `channels_of_entry`
-// channels deep.
-template <class Entry, class Gram>
-Part multiply_add(const std::string& name, Gram gram, Entry entry, std::size_t channels_of_entry,
-                  deepspec::ThreadPool& pool) {
-    using deepspec::kernels::panel_size;
-    constexpr std::size_t depth = 384, rounds = 200, panel = depth * panel_size;
+// Every thread multiplies panels of 384 channels that stay in its second-level cache.
+inline Part multiply_add(const std::string& name, const deepspec::kernels::Gram& gram,
+                         deepspec::ThreadPool& pool) {
+    using namespace deepspec::kernels;
+    constexpr std::size_t channels = 384, rounds = 200;
     const auto threads = static_cast<std::size_t>(pool.size());
-    const auto operands = std::make_shared<deepspec::Buffer<Entry>>(threads * 2 * panel);
-    const auto tiles = std::make_shared<deepspec::Buffer<float>>(threads * deepspec::kernels::tile_entries);
-    std::fill_n(operands->data(), operands->size(), entry);
+    const std::size_t panel = gram.panel_bytes(channels);
+    const auto operands = std::make_shared<deepspec::Buffer<std::byte>>(threads * 2 * panel);
+    const auto tiles = std::make_shared<deepspec::Buffer<float>>(threads * tile_entries);
+    const std::vector<float> cells(strip_size * channels, 0.5f);
+    for (std::size_t p = 0; p < threads * 2; ++p)
+        for (std::size_t first = 0; first < panel_size; first += strip_size)
+            gram.pack(cells.data(), channels, first, operands->data() + p * panel);
     const auto work = [=, &pool] {
         pool.run(threads, [&](std::size_t thread) {
-            const Entry* rows = operands->data() + thread * 2 * panel;
-            float* tile = tiles->data() + thread * deepspec::kernels::tile_entries;
+            const std::byte* rows = operands->data() + thread * 2 * panel;
+            float* tile = tiles->data() + thread * tile_entries;
             for (std::size_t round = 0; round < rounds; ++round)
-                gram(rows, rows + panel, depth, 1.0f, 0.0f, tile);
+                gram.multiply(rows, rows + panel, channels, 1.0f, 0.0f, tile);
         });
     };
-    const std::size_t products = panel_size * panel_size * depth * channels_of_entry;
+    constexpr std::size_t products = panel_size * panel_size * channels;
     return {name, work, 2e-9 * static_cast<double>(threads * rounds * products), "GF/s"};
 }
 
 inline Part float32_peak(deepspec::ThreadPool& pool) {
-    return multiply_add("peak: float32", deepspec::kernels::selected().gram, 0.5f, 1, pool);
+    using namespace deepspec::kernels;
+    return multiply_add("peak: float32", gram(Digits::float32), pool);
 }
 
-// Where the processor multiplies pairs of them.
+// Of what 16-bit entries are good for: float32's, unless there is something faster.
+inline Part fixed16_peak(deepspec::ThreadPool& pool) {
+    using namespace deepspec::kernels;
+    return multiply_add("peak: for fixed16", gram(Digits::fixed16), pool);
+}
+
+// Where the processor multiplies such.
 inline Part bfloat16_peak(deepspec::ThreadPool& pool) {
-    constexpr std::uint32_t two_halves = 0x3f003f00;
-    return multiply_add("peak: bfloat16", deepspec::kernels::gram_bfloat16(), two_halves, 2, pool);
+    using namespace deepspec::kernels;
+    return multiply_add("peak: bfloat16", gram(Digits::bfloat16), pool);
 }
 
 // The same memory again and again, each thread its share: from the caches where it fits.

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
 #include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,21 +19,16 @@ namespace deepspec {
 namespace {
 
 using kernels::panel_size;
+using kernels::strip_size;
 using kernels::tile_entries;
 using kernels::tile_size;
 
-template <class Scalar>
-double sum_of_squares(const Scalar* values, std::size_t count) {
-    // Several sums: one alone would wait for its own additions.
-    std::array<double, 8> sums{};
-    std::size_t c = 0;
-    for (; c + sums.size() <= count; c += sums.size())
-        for (std::size_t lane = 0; lane < sums.size(); ++lane) {
-            const auto value = static_cast<double>(values[c + lane]);
-            sums[lane] += value * value;
-        }
-    for (; c < count; ++c) sums[0] += static_cast<double>(values[c]) * static_cast<double>(values[c]);
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+double sum_of_squares(const float* values, std::size_t count) {
+    return kernels::selected().sum_of_squares(values, count);
+}
+
+double sum_of_squares(const double* values, std::size_t count) {
+    return kernels::selected().sum_of_squares_double(values, count);
 }
 
 // 1 / length of a feature, without overflow or underflow: NaN where an entry is not finite, 0 where all are
@@ -59,37 +54,36 @@ double inverse_length(const Scalar* feature, std::size_t channels) {
     return 1.0 / largest / std::sqrt(sum);
 }
 
-// Features as the kernels want them: panel after panel of cells, channel after channel, zero beyond the last.
-// In bfloat16 two channels make an entry.
+// The arithmetic the entries are worth. The errors of few channels do not cancel, and their products cost
+// little.
+const kernels::Gram& find_kernel(const GramOptions& options, std::size_t channels) {
+    constexpr std::size_t few = 64;
+    if (options.bfloat16) return kernels::gram(kernels::Digits::bfloat16);
+    const bool exact = (options.keep && options.entries == Entries::float32) || channels < few;
+    return kernels::gram(exact ? kernels::Digits::float32 : kernels::Digits::fixed16);
+}
+
+std::size_t panels_of(std::size_t n) { return (n + panel_size - 1) / panel_size; }
+
+// Features as a kernel wants them: panel after panel of cells, zero beyond the last.
 class PackedFeatures {
   public:
-    PackedFeatures(std::size_t n, std::size_t channels, bool bfloat16)
-        : n_panels_((n + panel_size - 1) / panel_size),
-          depth_(bfloat16 ? (channels + 1) / 2 : channels),
-          floats_(bfloat16 ? 0 : n_panels_ * panel_size * depth_),
-          pairs_(bfloat16 ? n_panels_ * panel_size * depth_ : 0) {}
+    PackedFeatures(std::size_t n, std::size_t channels, const kernels::Gram& kernel)
+        : kernel_(&kernel),
+          n_panels_(panels_of(n)),
+          channels_(channels),
+          panel_bytes_(kernel.panel_bytes(channels)),
+          panels_(n_panels_ * panel_bytes_) {}
 
     std::size_t n_panels() const { return n_panels_; }
 
     // A feature's length squared is the largest entry of its row and column of F F^T (Cauchy-Schwarz).
     double largest_square = 0.0;
 
-    // Sets `count` cells, of which the first is first_cell, from (count, channels) floats.
-    void set(std::size_t first_cell, std::size_t count, const float* cells, std::size_t channels) {
-        const std::size_t begin = first_cell / panel_size * panel_size * depth_ + first_cell % panel_size;
-        if (floats_.size() > 0) {
-            float* out = floats_.data() + begin;
-            for (std::size_t c = 0; c < depth_; ++c)
-                for (std::size_t i = 0; i < count; ++i) out[c * panel_size + i] = cells[i * channels + c];
-        } else {
-            std::uint32_t* out = pairs_.data() + begin;
-            for (std::size_t c = 0; c < depth_; ++c)
-                for (std::size_t i = 0; i < count; ++i) {
-                    const float* pair = cells + i * channels + 2 * c;
-                    const float second = 2 * c + 1 < channels ? pair[1] : 0.0f;
-                    out[c * panel_size + i] = to_bfloat16(pair[0]) | to_bfloat16(second) << 16;
-                }
-        }
+    // Sets strip_size cells from (strip_size, channels) floats.
+    void set(std::size_t first_cell, const float* cells) {
+        kernel_->pack(cells, channels_, first_cell % panel_size,
+                      panels_.data() + first_cell / panel_size * panel_bytes_);
     }
 
     // tile = max(least, scale F F^T); both halves of a tile on the diagonal.
@@ -102,34 +96,18 @@ class PackedFeatures {
                     for (std::size_t r = 0; r < panel_size; ++r)
                         std::fill_n(out + r * tile_size, panel_size, 0.0f);
                 else if (p <= q)
-                    gram(p, q, scale, least, out);
+                    kernel_->multiply(panels_.data() + p * panel_bytes_, panels_.data() + q * panel_bytes_,
+                                      channels_, scale, least, out);
             }
         if (row == column)
-            for (std::size_t i = panel_size; i < tile_size; ++i)
-                for (std::size_t j = 0; j < panel_size; ++j)
-                    tile[i * tile_size + j] = tile[j * tile_size + i];
+            for (std::size_t i = 1; i < tile_size; ++i)
+                for (std::size_t j = 0; j < i; ++j) tile[i * tile_size + j] = tile[j * tile_size + i];
     }
 
   private:
-    void gram(std::size_t p, std::size_t q, float scale, float least, float* out) const {
-        const std::size_t panel = panel_size * depth_;
-        if (floats_.size() > 0)
-            kernels::selected().gram(floats_.data() + p * panel, floats_.data() + q * panel, depth_, scale,
-                                     least, out);
-        else
-            kernels::gram_bfloat16()(pairs_.data() + p * panel, pairs_.data() + q * panel, depth_, scale,
-                                     least, out);
-    }
-
-    // The nearest, ties to even; of a finite number that is no larger than 1.
-    static std::uint32_t to_bfloat16(float number) {
-        const auto bits = std::bit_cast<std::uint32_t>(number);
-        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    }
-
-    std::size_t n_panels_, depth_;
-    Buffer<float> floats_;  // one of the two is empty
-    Buffer<std::uint32_t> pairs_;
+    const kernels::Gram* kernel_;
+    std::size_t n_panels_, channels_, panel_bytes_;
+    Buffer<std::byte> panels_;
 };
 
 // What each cell's feature is multiplied by: 1 / its length, or for all of them 1 / the longest's.
@@ -161,8 +139,10 @@ template <class Scalar>
 void scale_feature(FeatureView<Scalar> features, const std::vector<double>& factors, std::size_t cell,
                    float* out) {
     const Scalar* in = features.data + cell * features.channels;
-    for (std::size_t c = 0; c < features.channels; ++c)
-        out[c] = static_cast<float>(static_cast<double>(in[c]) * factors[cell]);
+    if constexpr (std::is_same_v<Scalar, float>)
+        kernels::selected().scale(in, features.channels, factors[cell], out);
+    else
+        kernels::selected().scale_double(in, features.channels, factors[cell], out);
 }
 
 template <class Scalar>
@@ -189,13 +169,12 @@ PackedFeatures pack_features(FeatureView<Scalar> features, Grid grid, const Gram
     const std::size_t n = grid.size(), channels = features.channels;
     const std::vector<double> factors = row_factors(features, options.normalize, pool);
     const std::vector<Corners> corners = own == grid ? std::vector<Corners>() : interpolate(own, grid);
-    PackedFeatures packed(n, channels, options.bfloat16 && kernels::gram_bfloat16() != nullptr);
+    PackedFeatures packed(n, channels, find_kernel(options, channels));
     std::vector<double> largest(packed.n_panels(), 0.0);
     pool.run(packed.n_panels(), [&](std::size_t index) {
-        constexpr std::size_t strip = 16;  // cells transposed together: one cache line of output a channel
-        std::vector<float> cells(strip * channels);
-        for (std::size_t first = index * panel_size; first < (index + 1) * panel_size; first += strip) {
-            for (std::size_t s = 0; s < strip; ++s) {
+        std::vector<float> cells(strip_size * channels);
+        for (std::size_t first = index * panel_size; first < (index + 1) * panel_size; first += strip_size) {
+            for (std::size_t s = 0; s < strip_size; ++s) {
                 float* out = cells.data() + s * channels;
                 const std::size_t i = first + s;
                 if (i >= n)
@@ -206,7 +185,7 @@ PackedFeatures pack_features(FeatureView<Scalar> features, Grid grid, const Gram
                     interpolate_feature(features, factors, corners[i], out);
                 largest[index] = std::max(largest[index], sum_of_squares(out, channels));
             }
-            packed.set(first, strip, cells.data(), channels);
+            packed.set(first, cells.data());
         }
     });
     packed.largest_square = *std::max_element(largest.begin(), largest.end());
@@ -335,11 +314,14 @@ TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& option
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads) {
     const Grid grid{options.height, options.width};
     const bool over_own = options.keep && goes_over_own_grid(own, grid);
-    const auto cells = static_cast<double>((over_own ? own : grid).size() + tile_size);
-    double floats = cells * static_cast<double>(channels);
-    if (over_own) floats += cells * cells + static_cast<double>(threads) * cells * tile_size;
-    const double kept = options.keep ? TiledMatrix::bytes(grid.size(), options.entries) : 0.0;
-    return kept + sizeof(float) * floats;
+    const std::size_t packed = (over_own ? own : grid).size();
+    double bytes = static_cast<double>(panels_of(packed)) *
+                   static_cast<double>(find_kernel(options, channels).panel_bytes(channels));
+    if (over_own) {
+        const auto cells = static_cast<double>(packed + tile_size);
+        bytes += sizeof(float) * (cells * cells + static_cast<double>(threads) * cells * tile_size);
+    }
+    return bytes + (options.keep ? TiledMatrix::bytes(grid.size(), options.entries) : 0.0);
 }
 
 template TiledMatrix feature_gram(FeatureView<float>, const GramOptions&, ThreadPool&);

@@ -23,7 +23,7 @@ struct GramOptions {
     bool normalize = true;   // each feature to length 1 before that
     Entries entries = Entries::float32;
     bool keep = true;       // the entries; else only features are, and tiles worked out when they are needed
-    bool bfloat16 = false;  // features rounded to bfloat16, where the processor multiplies such pairs
+    bool bfloat16 = false;  // features rounded to bfloat16, where the processor multiplies such
 };
 
 // W_feat = relu(F F^T) divided by its largest entry (section 3.2 of the paper); all zeros for features that

@@ -1,6 +1,7 @@
 #include "deepspec/memory.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -213,6 +214,7 @@ Buffer<Number>::~Buffer() {
     if (block_.data != nullptr) Recycler::instance().give(block_);
 }
 
+template class Buffer<std::byte>;
 template class Buffer<double>;
 template class Buffer<float>;
 template class Buffer<std::uint16_t>;

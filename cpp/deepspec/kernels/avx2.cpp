@@ -74,7 +74,11 @@ struct Avx2Double {
 }  // namespace
 
 const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
-                                                         gram_panels<Avx2, 6, 2, float>,
+                                                         gram_of_floats<Avx2, 6, 2>,
+                                                         sum_of_squares<float>,
+                                                         sum_of_squares<double>,
+                                                         scale<float>,
+                                                         scale<double>,
                                                          blend<Avx2>,
                                                          tile_to_fixed<Avx2>,
                                                          tile_product<Avx2, 2, 4, float>,

@@ -72,7 +72,11 @@ struct Avx512Double {
 }  // namespace
 
 const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
-                                                           gram_panels<Avx512, 8, 3, float>,
+                                                           gram_of_floats<Avx512, 8, 3>,
+                                                           sum_of_squares<float>,
+                                                           sum_of_squares<double>,
+                                                           scale<float>,
+                                                           scale<double>,
                                                            blend<Avx512>,
                                                            tile_to_fixed<Avx512>,
                                                            tile_product<Avx512, 4, 6, float>,

@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -7,6 +8,9 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <immintrin.h>
 #include <intrin.h>
+#endif
+#ifdef DEEPSPEC_HAVE_AMX
+#include <cpuid.h>
 #endif
 
 namespace deepspec::kernels {
@@ -50,46 +54,78 @@ bool runs_avx512() {
 #endif
 #endif
 
-const Kernels* find_runnable(const std::string& name) {
+#ifdef DEEPSPEC_HAVE_AMX
+bool runs_amx() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!runs_avx512() || !runs_avx512_bf16() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+    const bool multiplies_bfloat16 = (d >> 22 & 1) != 0, has_tiles = (d >> 24 & 1) != 0;
+    return multiplies_bfloat16 && has_tiles && ask_for_amx();
+}
+#endif
+
+// The kernels of a set, and what it multiplies features with when float32 is more than is needed.
+struct Set {
+    Kernels kernels;
+    const Gram* fixed16 = nullptr;
+    const Gram* bfloat16 = nullptr;
+};
+
+std::optional<Set> find_runnable(const std::string& name) {
+#ifdef DEEPSPEC_HAVE_AMX
+    if (name == "amx" && runs_amx()) {
+        Set set{avx512, &amx_gram_fixed16, &amx_gram_bfloat16};
+        set.kernels.instruction_set = "amx";
+        return set;
+    }
+#endif
 #ifdef DEEPSPEC_HAVE_AVX512
-    if (name == "avx512" && runs_avx512()) return &avx512;
+    if (name == "avx512" && runs_avx512()) {
+        Set set{avx512};
+#ifdef DEEPSPEC_HAVE_AVX512_BF16
+        if (runs_avx512_bf16()) set.bfloat16 = &avx512_gram_bfloat16;
+#endif
+        return set;
+    }
 #endif
 #ifdef DEEPSPEC_HAVE_AVX2
-    if (name == "avx2" && runs_avx2()) return &avx2;
+    if (name == "avx2" && runs_avx2()) return Set{avx2};
 #endif
 #ifdef DEEPSPEC_HAVE_NEON
-    if (name == "neon") return &neon;
+    if (name == "neon") return Set{neon};
 #endif
-    if (name == "portable") return &portable;
-    return nullptr;
+    if (name == "portable") return Set{portable};
+    return std::nullopt;
 }
 
-const Kernels& choose() {
+Set choose() {
     const char* forced = std::getenv("DEEPSPEC_ISA");
     if (forced != nullptr && *forced != '\0') {
-        if (const Kernels* found = find_runnable(forced)) return *found;
+        if (std::optional<Set> found = find_runnable(forced)) return *found;
         throw std::invalid_argument(
-            "DEEPSPEC_ISA must be avx512, avx2, neon or portable and run on this processor, got \"" +
+            "DEEPSPEC_ISA must be amx, avx512, avx2, neon or portable and run on this processor, got \"" +
             std::string(forced) + "\"");
     }
-    for (const char* name : {"avx512", "avx2", "neon"})
-        if (const Kernels* found = find_runnable(name)) return *found;
-    return portable;
+    for (const char* name : {"amx", "avx512", "avx2", "neon"})
+        if (std::optional<Set> found = find_runnable(name)) return *found;
+    return Set{portable};
+}
+
+const Set& chosen() {
+    static const Set set = choose();
+    return set;
 }
 
 }  // namespace
 
-const Kernels& selected() {
-    static const Kernels& kernels = choose();
-    return kernels;
+const Kernels& selected() { return chosen().kernels; }
+
+const Gram& gram(Digits digits) {
+    const Set& set = chosen();
+    if (digits == Digits::bfloat16 && set.bfloat16 != nullptr) return *set.bfloat16;
+    if (digits != Digits::float32 && set.fixed16 != nullptr) return *set.fixed16;
+    return set.kernels.gram;
 }
 
-GramBfloat16 gram_bfloat16() {
-#ifdef DEEPSPEC_HAVE_AVX512_BF16
-    static const bool runs = &selected() == &avx512 && runs_avx512_bf16();
-    if (runs) return avx512_gram_bfloat16;
-#endif
-    return nullptr;
-}
+bool has_bfloat16() { return chosen().bfloat16 != nullptr; }
 
 }  // namespace deepspec::kernels

@@ -9,6 +9,7 @@
 namespace deepspec::kernels {
 
 inline constexpr std::size_t panel_size = 48;  // a multiple of every register block: 8x48, 6x16, 4x8
+inline constexpr std::size_t strip_size = 16;  // cells that are packed together
 inline constexpr std::size_t tile_size = 2 * panel_size;
 inline constexpr std::size_t tile_entries = tile_size * tile_size;
 inline constexpr std::size_t most_lanes = 16;  // of any instruction set
@@ -26,13 +27,31 @@ struct Candidates {
     float limits[leaf_size];
 };
 
+// A way to multiply features, which it packs in panels of panel_size cells.
+struct Gram {
+    std::size_t (*panel_bytes)(std::size_t channels);
+
+    // Sets the cells first ... first + strip_size - 1 of a panel from (strip_size, channels) floats.
+    void (*pack)(const float* cells, std::size_t channels, std::size_t first, void* panel);
+
+    // out[i][j] = max(least, scale * the inner product of rows' cell i and columns' cell j); rows of out are
+    // tile_size apart.
+    void (*multiply)(const void* rows, const void* columns, std::size_t channels, float scale, float least,
+                     float* out);
+};
+
 struct Kernels {
     const char* instruction_set;
 
-    // out[i][j] = max(least, scale * sum_c rows[c][i] * columns[c][j]); both operands are (channels,
-    // panel_size), and rows of out are tile_size apart.
-    void (*gram)(const float* rows, const float* columns, std::size_t channels, float scale, float least,
-                 float* out);
+    Gram gram;  // in float32
+
+    // In double precision, as the next.
+    double (*sum_of_squares)(const float* numbers, std::size_t count);
+    double (*sum_of_squares_double)(const double* numbers, std::size_t count);
+
+    // out = factor * numbers
+    void (*scale)(const float* numbers, std::size_t count, double factor, float* out);
+    void (*scale_double)(const double* numbers, std::size_t count, double factor, float* out);
 
     // tile[i] = max(least, scale * sum_m weights[4 i + m] * rows[4 i + m]), m = 0 ... 3; a row has tile_size
     // numbers.
@@ -86,14 +105,28 @@ extern const Kernels avx2;
 extern const Kernels avx512;
 extern const Kernels neon;
 
-// As Kernels::gram, of entries that hold two channels as bfloat16, the first in the lower half. Null where
-// the selected set has no instruction for it.
-using GramBfloat16 = void (*)(const std::uint32_t* rows, const std::uint32_t* columns, std::size_t pairs,
-                              float scale, float least, float* out);
-GramBfloat16 gram_bfloat16();
-extern const GramBfloat16 avx512_gram_bfloat16;
+// What the products of features are good for.
+enum class Digits {
+    float32,
+    fixed16,  // entries of that kind: a term is off by at most 3 * 2^-16 of it, and of many most cancels
+    bfloat16  // channels rounded to it: a term is off by at most 2^-7 of it
+};
 
-// The fastest set this processor runs; $DEEPSPEC_ISA (portable, avx2, avx512, neon) forces one.
+// The fastest way of the selected set that gives so many digits, or more.
+const Gram& gram(Digits digits);
+
+// Whether the selected set multiplies bfloat16.
+bool has_bfloat16();
+
+extern const Gram avx512_gram_bfloat16;
+extern const Gram amx_gram_fixed16;
+extern const Gram amx_gram_bfloat16;
+
+// Whether the system lets this process use the matrix units.
+bool ask_for_amx();
+
+// The fastest set this processor runs; $DEEPSPEC_ISA (portable, avx2, avx512, amx, neon) forces one. "amx" is
+// "avx512" with products of features by the matrix units.
 // Throws std::invalid_argument when that one is unknown or cannot run here.
 const Kernels& selected();
 

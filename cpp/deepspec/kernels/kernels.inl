@@ -27,17 +27,65 @@ inline void gram_block(const Entry* rows, const Entry* columns, std::size_t leng
             V::store(out + r * tile_size + v * V::width, V::greater(V::mul(sums[r][v], factor), bound));
 }
 
-template <class V, int ROWS, int COLUMNS, class Entry>
-inline void gram_panels(const Entry* rows, const Entry* columns, std::size_t length, float scale, float least,
-                        float* out) {
+// Panels of entries, each of CHANNELS channels: entry after entry, panel_size cells of each.
+template <class Entry, int CHANNELS>
+std::size_t panel_entries(std::size_t channels) {
+    return (channels + CHANNELS - 1) / CHANNELS * deepspec::kernels::panel_size;
+}
+
+template <class Entry, int CHANNELS>
+std::size_t panel_bytes(std::size_t channels) {
+    return panel_entries<Entry, CHANNELS>(channels) * sizeof(Entry);
+}
+
+inline void pack_floats(const float* cells, std::size_t channels, std::size_t first, void* panel) {
+    using namespace deepspec::kernels;
+    float* const out = static_cast<float*>(panel) + first;
+    for (std::size_t c = 0; c < channels; ++c)
+        for (std::size_t i = 0; i < strip_size; ++i) out[c * panel_size + i] = cells[i * channels + c];
+}
+
+template <class V, int ROWS, int COLUMNS, class Entry, int CHANNELS>
+void multiply_panels(const void* rows, const void* columns, std::size_t channels, float scale, float least,
+                     float* out) {
     using deepspec::kernels::panel_size;
     using deepspec::kernels::tile_size;
     constexpr std::size_t block_columns = COLUMNS * V::width;
     static_assert(panel_size % ROWS == 0 && panel_size % block_columns == 0);
+    const std::size_t length = panel_entries<Entry, CHANNELS>(channels) / panel_size;
     for (std::size_t j = 0; j < panel_size; j += block_columns)
         for (std::size_t i = 0; i < panel_size; i += ROWS)
-            gram_block<V, ROWS, COLUMNS>(rows + i, columns + j, length, scale, least,
+            gram_block<V, ROWS, COLUMNS>(static_cast<const Entry*>(rows) + i,
+                                         static_cast<const Entry*>(columns) + j, length, scale, least,
                                          out + i * tile_size + j);
+}
+
+// Products of floats.
+template <class V, int ROWS, int COLUMNS>
+constexpr deepspec::kernels::Gram gram_of_floats{panel_bytes<float, 1>, pack_floats,
+                                                 multiply_panels<V, ROWS, COLUMNS, float, 1>};
+
+// Loops that compilers turn into the vectors of whatever instruction set the file is for.
+template <class Number>
+double sum_of_squares(const Number* numbers, std::size_t count) {
+    constexpr std::size_t lanes = 16;  // one sum would wait for its own additions
+    double sums[lanes] = {};
+    std::size_t i = 0;
+    for (; i + lanes <= count; i += lanes)
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+            const double number = static_cast<double>(numbers[i + lane]);
+            sums[lane] += number * number;
+        }
+    for (; i < count; ++i) sums[0] += static_cast<double>(numbers[i]) * static_cast<double>(numbers[i]);
+    for (std::size_t half = lanes / 2; half > 0; half /= 2)
+        for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+    return sums[0];
+}
+
+template <class Number>
+void scale(const Number* numbers, std::size_t count, double factor, float* out) {
+    for (std::size_t i = 0; i < count; ++i)
+        out[i] = static_cast<float>(static_cast<double>(numbers[i]) * factor);
 }
 
 template <class V>

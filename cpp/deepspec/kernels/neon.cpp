@@ -58,7 +58,11 @@ struct NeonDouble {
 }  // namespace
 
 const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
-                                                         gram_panels<Neon, 6, 4, float>,
+                                                         gram_of_floats<Neon, 6, 4>,
+                                                         sum_of_squares<float>,
+                                                         sum_of_squares<double>,
+                                                         scale<float>,
+                                                         scale<double>,
                                                          blend<Neon>,
                                                          tile_to_fixed<Neon>,
                                                          tile_product<Neon, 4, 8, float>,

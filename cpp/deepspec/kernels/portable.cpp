@@ -85,7 +85,11 @@ struct PortableDouble {
 }  // namespace
 
 const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
-                                                             gram_panels<Portable, 4, 2, float>,
+                                                             gram_of_floats<Portable, 4, 2>,
+                                                             sum_of_squares<float>,
+                                                             sum_of_squares<double>,
+                                                             scale<float>,
+                                                             scale<double>,
                                                              blend<Portable>,
                                                              tile_to_fixed<Portable>,
                                                              tile_product<Portable, 4, 3, float>,
