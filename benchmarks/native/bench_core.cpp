@@ -198,13 +198,15 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
     const Laplacian laplacian(affinity, LaplacianKind::normalized, pool);
     constexpr std::size_t entry_bytes = sizeof sparse.columns[0] + sizeof sparse.values[0];
     const double sparse_gigabytes = 1e-9 * static_cast<double>(sparse.values.size() * entry_bytes);
-    const std::vector<double> x(problem.n(), 1.0);
-    std::vector<double> y(problem.n());
+    const std::vector<double> x(2 * problem.n(), 1.0);
+    std::vector<double> y(2 * problem.n());
     stages.add(
         {"product dense", [&] { dense.multiply(x.data(), y.data(), pool); }, dense_gigabytes, "GB/s", &read});
     stages.add(
         {"product sparse", [&] { color.multiply(x.data(), y.data(), pool); }, sparse_gigabytes, "GB/s"});
     stages.add({"product of both", [&] { affinity.multiply(x.data(), y.data(), pool); },
+                dense_gigabytes + sparse_gigabytes, "GB/s", &read});
+    stages.add({"products with two vectors", [&] { affinity.multiply(x.data(), y.data(), pool, 2, problem.n()); },
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});
     stages.add({"laplacian", [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <iterator>
 #include <numeric>
 #include <stdexcept>
@@ -130,7 +131,7 @@ class ComponentSearch {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
-        const SymmetricOperator op{size(), multiply, std::move(start)};
+        const SymmetricOperator op{size(), multiply, std::move(start), &pool_};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
@@ -178,51 +179,64 @@ class ComponentSearch {
         known_.resize(known_.size() + length_ - size(), 0.0);
     }
 
-    // x of length_ numbers
-    void project(double* x) const {
-        const kernels::Kernels& kernel = kernels::selected();
-        const std::size_t count = known_.size() / length_;
-        std::vector<double> along(count);
-        kernel.dots(known_.data(), length_, count, x, length_, along.data());
-        kernel.subtract(known_.data(), length_, count, along.data(), x, length_);
+    // The components along what is known of `count` vectors that are length_ numbers apart.
+    std::vector<double> along_known(const double* x, std::size_t count) const {
+        const std::size_t n_known = known_.size() / length_;
+        std::vector<double> along(count * n_known);
+        kernels::selected().dots(known_.data(), length_, n_known, x, count, length_, along.data());
+        return along;
     }
+
+    void subtract_known(const std::vector<double>& along, double* x, std::size_t count) const {
+        kernels::selected().subtract(known_.data(), length_, known_.size() / length_, along.data(), x, count,
+                                     length_);
+    }
+
+    void project(double* x, std::size_t count = 1) const { subtract_known(along_known(x, count), x, count); }
 
     void apply(const double* x, double* y, std::size_t count, std::size_t stride) {
-        inside_.resize(count * length_, 0.0);
+        if (stride == length_) return apply_padded(x, y, count);
+        padded_.resize(count * length_, 0.0);
         result_.resize(count * length_, 0.0);
-        for (std::size_t v = 0; v < count; ++v) {
-            std::copy_n(x + v * stride, size(), inside_.data() + v * length_);
-            project(inside_.data() + v * length_);
-        }
-        multiply(count);
-        for (std::size_t v = 0; v < count; ++v) {
-            const double* inside = inside_.data() + v * length_;
-            double* result = result_.data() + v * length_;
-            project(result);
-            for (std::size_t i = 0; i < size(); ++i)
-                y[v * stride + i] = result[i] - (x[v * stride + i] - inside[i]);
-        }
+        for (std::size_t v = 0; v < count; ++v) std::copy_n(x + v * stride, size(), padded_.data() + v * length_);
+        apply_padded(padded_.data(), result_.data(), count);
+        for (std::size_t v = 0; v < count; ++v) std::copy_n(result_.data() + v * length_, size(), y + v * stride);
     }
 
-    // result = (2 - L / scale) inside
-    void multiply(std::size_t count) {
+    // Vectors of length_ numbers, of which the last are zero.
+    void apply_padded(const double* x, double* y, std::size_t count) {
+        constexpr double negligible = 1e-14;  // beside vectors of length 1, which a search holds orthogonal
+        const std::vector<double> along = along_known(x, count);
+        const double* inside = x;
+        if (std::any_of(along.begin(), along.end(), [](double a) { return !(std::abs(a) <= negligible); })) {
+            inside_.assign(x, x + count * length_);
+            subtract_known(along, inside_.data(), count);
+            inside = inside_.data();
+        }
+        multiply(inside, y, count);
+        project(y, count);
+        if (inside == x) return;
+        for (std::size_t i = 0; i < count * length_; ++i) y[i] -= x[i] - inside[i];
+    }
+
+    // y = (2 - L / scale) x
+    void multiply(const double* x, double* y, std::size_t count) {
         const std::size_t n = laplacian_.size();
-        if (size() == n && (count == 1 || length_ == n)) {
-            laplacian_.apply(inside_.data(), result_.data(), pool_, count);
+        if (size() == n) {
+            laplacian_.apply(x, y, pool_, count, length_);
         } else {
             full_.resize(count * n, 0.0);
             product_.resize(count * n);
             for (std::size_t v = 0; v < count; ++v)
                 for (std::size_t i = 0; i < size(); ++i)
-                    full_[v * n + component_.vertices[i]] = inside_[v * length_ + i];
-            laplacian_.apply(full_.data(), product_.data(), pool_, count);
+                    full_[v * n + component_.vertices[i]] = x[v * length_ + i];
+            laplacian_.apply(full_.data(), product_.data(), pool_, count, n);
             for (std::size_t v = 0; v < count; ++v)
                 for (std::size_t i = 0; i < size(); ++i)
-                    result_[v * length_ + i] = product_[v * n + component_.vertices[i]];
+                    y[v * length_ + i] = product_[v * n + component_.vertices[i]];
         }
         for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = v * length_; i < v * length_ + size(); ++i)
-                result_[i] = 2.0 * inside_[i] - result_[i];
+            for (std::size_t i = v * length_; i < v * length_ + size(); ++i) y[i] = 2.0 * x[i] - y[i];
     }
 
     const Laplacian& laplacian_;
@@ -230,7 +244,7 @@ class ComponentSearch {
     ThreadPool& pool_;
     std::size_t length_;                   // of vectors over the component, padded with zeros
     std::vector<double> known_;            // orthonormal, one after the other
-    std::vector<double> inside_, result_;  // over the component, of one application
+    std::vector<double> inside_, padded_, result_;  // over the component, of one application
     std::vector<double> full_, product_;   // over all vertices
     std::size_t n_products_ = 0;
     bool complete_ = true;
@@ -266,9 +280,8 @@ Solver find_solver(const std::string& name) {
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
                                SolverOptions options, ThreadPool& pool) {
     const std::size_t n = laplacian.size();
-    // Beyond the third-level cache a product waits for memory, and three take little longer than one.
-    constexpr std::size_t cached = 6000;
-    if (options.block == 0) options.block = laplacian.affinity().has_dense() && n > cached ? 3 : 1;
+    if (options.block == 0) options.block = laplacian.affinity().has_dense() ? 2 : 1;
+    if (const char* b = std::getenv("BLK")) options.block = static_cast<std::size_t>(std::atoi(b));
     if (k < 1 || k > n)
         throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
                                     std::to_string(k));
@@ -307,7 +320,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
     for (const Candidate& candidate : candidates)
         vectors.insert(vectors.end(), candidate.vector.begin(), candidate.vector.end());
     std::vector<double> products(vectors.size());
-    laplacian.apply(vectors.data(), products.data(), pool, candidates.size());
+    laplacian.apply(vectors.data(), products.data(), pool, candidates.size(), n);
     for (std::size_t j = 0; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
         const double* product = products.data() + j * n;

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <tuple>
-#include <utility>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "deepspec/eigensolver.hpp"
@@ -16,6 +17,116 @@ namespace {
 using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
+
+// Eigenpairs of the projected matrix H, ascending: values, the last rows of all vectors, which residuals need, and
+// whole vectors of the few that are asked for. The rotations that diagonalise H are kept; applied to a few unit
+// vectors they cost the square of the size of H, where all vectors take its cube.
+class RitzProblem {
+  public:
+    // H is tridiagonal, or anything symmetric.
+    RitzProblem(const MatrixXd& H, bool tridiagonal, Index n_last)
+        : values_(H.rows()), last_rows_(MatrixXd::Zero(n_last, H.rows())), order_(H.rows()) {
+        last_rows_.rightCols(n_last).setIdentity();
+        VectorXd beside;
+        if (tridiagonal) {
+            values_ = H.diagonal();
+            beside = H.diagonal(1);
+        } else {
+            reduction_.emplace(H);
+            values_ = reduction_->diagonal();
+            beside = reduction_->subDiagonal();
+            last_rows_.applyOnTheRight(reduction_->matrixQ());
+        }
+        diagonalize(beside);
+        std::iota(order_.begin(), order_.end(), Index{0});
+        std::sort(order_.begin(), order_.end(), [this](Index a, Index b) { return values_[a] < values_[b]; });
+        values_ = VectorXd(values_(order_));
+        last_rows_ = MatrixXd(last_rows_(Eigen::all, order_));
+    }
+
+    const VectorXd& values() const { return values_; }
+    const MatrixXd& last_rows() const { return last_rows_; }
+
+    // Of the `count` largest values, which are the last columns in this order too.
+    MatrixXd largest_vectors(Index count) const {
+        const Index size = values_.size();
+        MatrixXd rows = MatrixXd::Zero(count, size);  // of the transpose: a rotation meets two columns
+        for (Index j = 0; j < count; ++j) rows(j, order_[static_cast<std::size_t>(size - count + j)]) = 1.0;
+        for (auto rotation = rotations_.rbegin(); rotation != rotations_.rend(); ++rotation) {
+            const auto [k, c, s] = *rotation;
+            for (Index j = 0; j < count; ++j) {
+                const double first = rows(j, k), second = rows(j, k + 1);
+                rows(j, k) = c * first + s * second;
+                rows(j, k + 1) = c * second - s * first;
+            }
+        }
+        MatrixXd vectors = rows.transpose();
+        if (reduction_) vectors.applyOnTheLeft(reduction_->matrixQ());
+        return vectors;
+    }
+
+  private:
+    // Of the columns k and k + 1.
+    struct Rotation {
+        Index k;
+        double c, s;
+    };
+
+    // Implicit QR steps until nothing is left beside the diagonal.
+    void diagonalize(VectorXd& beside) {
+        constexpr double epsilon = std::numeric_limits<double>::epsilon();
+        const auto negligible = [&](Index i) {
+            return std::abs(beside[i]) <= epsilon * (std::abs(values_[i]) + std::abs(values_[i + 1]));
+        };
+        Index end = values_.size() - 1;
+        for (Index steps = 0; end > 0; ++steps) {
+            if (negligible(end - 1)) {
+                --end;
+                continue;
+            }
+            if (steps > 50 * values_.size())  // two or three for an eigenvalue are usual
+                throw std::runtime_error("the projected eigenproblem did not converge");
+            Index begin = end - 1;
+            while (begin > 0 && !negligible(begin - 1)) --begin;
+            chase(beside, begin, end);
+        }
+    }
+
+    // One QR step on the rows [begin, end] with Wilkinson's shift: rotations of neighbouring rows and columns
+    // push the entry that the first of them puts outside of the three diagonals down and out.
+    void chase(VectorXd& beside, Index begin, Index end) {
+        const double half = 0.5 * (values_[end - 1] - values_[end]), corner = beside[end - 1];
+        const double shift =
+            values_[end] -
+            corner * corner / (half + std::copysign(std::sqrt(half * half + corner * corner), half));
+        double x = values_[begin] - shift, z = beside[begin];
+        for (Index k = begin; k < end; ++k) {
+            const double length = std::sqrt(x * x + z * z);
+            const double c = length > 0.0 ? x / length : 1.0, s = length > 0.0 ? -z / length : 0.0;
+            const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
+            values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;
+            values_[k + 1] = s * s * upper + 2.0 * c * s * middle + c * c * lower;
+            beside[k] = c * s * (upper - lower) + (c * c - s * s) * middle;
+            if (k > begin) beside[k - 1] = length;
+            rotations_.push_back({k, c, s});
+            for (Index row = 0; row < last_rows_.rows(); ++row) {
+                const double entry = last_rows_(row, k);
+                last_rows_(row, k) = c * entry - s * last_rows_(row, k + 1);
+                last_rows_(row, k + 1) = s * entry + c * last_rows_(row, k + 1);
+            }
+            if (k + 1 == end) break;
+            x = beside[k];
+            z = -s * beside[k + 1];
+            beside[k + 1] *= c;
+        }
+    }
+
+    VectorXd values_;
+    MatrixXd last_rows_;
+    std::vector<Index> order_;
+    std::optional<Eigen::Tridiagonalization<MatrixXd>> reduction_;
+    std::vector<Rotation> rotations_;
+};
 
 // An orthonormal basis V with A V = V H + R E^T, where E picks the last block of columns. H is kept whole, so
 // that a basis of Ritz vectors (a thick restart) continues like one of Krylov vectors.
@@ -35,89 +146,132 @@ class Factorization {
     Index rows() const { return rows_; }
     Index width() const { return remainder_.cols(); }
     Index size() const { return size_; }
-    bool restarted() const { return restarted_; }
     bool full() const { return size_ + width() > basis_.cols(); }
-    double remainder_norm() const { return remainder_.norm(); }
     auto basis() const { return basis_.topLeftCorner(rows_, size_); }
     auto projected() const { return projected_.topLeftCorner(size_, size_); }
 
-    // |A V s - V H s| for eigenvectors s of H.
-    VectorXd residuals(const MatrixXd& vectors) const {
-        const MatrixXd gram = remainder_.transpose() * remainder_;
-        const MatrixXd last = vectors.bottomRows(width());
-        return last.cwiseProduct(gram * last).colwise().sum().cwiseMax(0.0).cwiseSqrt();
+    RitzProblem ritz() const { return {projected(), width() == 1 && !restarted_, width()}; }
+
+    // |A V s - V H s| for unit vectors s whose last rows these are.
+    VectorXd residuals(const MatrixXd& last_rows) const {
+        const MatrixXd gram = dots(remainder_.data(), width(), remainder_.data(), width());
+        return last_rows.cwiseProduct(gram * last_rows).colwise().sum().cwiseMax(0.0).cwiseSqrt();
     }
 
     // Adds the remainder's directions to the basis, or where nothing remains of one a direction of its own.
     void extend() {
         const Index first = size_;
-        for (Index c = 0; c < width(); ++c) append(c);
+        for (Index c = 0; c < width(); ++c) append(c, first);
         op_.apply(basis_.col(first).data(), remainder_.data(), static_cast<std::size_t>(width()),
                   static_cast<std::size_t>(basis_.rows()));
-        for (Index c = 0; c < width(); ++c) {
-            VectorXd coefficients = VectorXd::Zero(size_);
-            // Most of a product lies along the last two blocks. Without them, little is left to lose digits
-            // of.
-            for (Index j = size_ - 1; j >= std::max<Index>(0, size_ - 2 * width()); --j) {
-                coefficients[j] = basis_.col(j).dot(remainder_.col(c));
-                remainder_.col(c) -= coefficients[j] * basis_.col(j);
-            }
-            orthogonalize(c, coefficients);
-            projected_.col(first + c).head(size_) = coefficients;
-            projected_.row(first + c).head(size_) = coefficients.transpose();
-        }
+        MatrixXd coefficients = MatrixXd::Zero(size_, width());
+        // Most of a product lies along the last two blocks. Without them, little is left to lose digits of.
+        const Index near = std::max<Index>(0, size_ - 2 * width());
+        coefficients.bottomRows(size_ - near) = take_out(near, 0, width()).coefficients;
+        orthogonalize(0, width(), coefficients);
+        projected_.block(0, first, size_, width()) = coefficients;
+        projected_.block(first, 0, width(), size_) = coefficients.transpose();
     }
 
     // Puts another direction, orthogonal to the basis, in a remainder's place. H stays whole.
     void start_afresh(Index c = 0) {
-        VectorXd ignored;
         remainder_.col(c).head(rows_) = fresh_direction();
-        orthogonalize(c, ignored);
+        MatrixXd ignored = MatrixXd::Zero(size_, 1);
+        orthogonalize(c, 1, ignored);
     }
 
-    // Keeps the Ritz vectors of `vectors` alone, with their `values`.
-    void restart(const VectorXd& values, const MatrixXd& vectors) {
-        const MatrixXd kept = basis_.leftCols(size_) * vectors;
-        size_ = kept.cols();
+    // Keeps the Ritz vectors of the `count` largest values alone.
+    void restart(const RitzProblem& ritz, Index count) {
+        const MatrixXd kept = basis_.leftCols(size_) * ritz.largest_vectors(count);
+        size_ = count;
         basis_.leftCols(size_) = kept;
         projected_.setZero();
-        projected_.diagonal().head(size_) = values;
+        projected_.diagonal().head(size_) = ritz.values().tail(size_);
         restarted_ = true;
     }
 
   private:
     static constexpr double breakdown = 1e-12;  // beside an operator of norm 2
 
-    void append(Index c) {
-        VectorXd ignored;
-        if (c > 0) orthogonalize(c, ignored);  // against those of its own block
-        while (!(remainder_.col(c).norm() > breakdown)) start_afresh(c);
-        basis_.col(size_) = remainder_.col(c).normalized();
-        ++size_;
-    }
-
     static Index padded(Index rows) {
         constexpr auto unit = static_cast<Index>(kernels::length_unit);
         return (rows + unit - 1) / unit * unit;
     }
 
-    // Takes the basis out of the remainder and adds what was taken to the coefficients; again where that was
-    // most of it, since rounding is then as large as what is left (Daniel, Gragg, Kaufman and Stewart,
-    // Math. Comp. 30, 1976).
-    void orthogonalize(Index c, VectorXd& coefficients) {
-        const kernels::Kernels& kernel = kernels::selected();
-        auto remainder = remainder_.col(c);
+    // Calls body(begin, end) for pieces of a long vector's rows, which do not depend on the number of threads.
+    template <class Body>
+    void for_pieces(const Body& body) const {
+        constexpr std::size_t piece = 1024;
         const auto length = static_cast<std::size_t>(basis_.rows());
-        const auto count = static_cast<std::size_t>(size_);
-        VectorXd taken(size_);
-        double before = 0.0, after = remainder.norm();
-        do {
-            before = after;
-            kernel.dots(basis_.data(), length, count, remainder.data(), length, taken.data());
-            kernel.subtract(basis_.data(), length, count, taken.data(), remainder.data(), length);
-            if (coefficients.size() == size_) coefficients += taken;
-            after = remainder.norm();
-        } while (after < 0.5 * before && after > breakdown);
+        if (op_.pool != nullptr)
+            op_.pool->for_blocks(length, piece, body);
+        else
+            for (std::size_t begin = 0; begin < length; begin += piece)
+                body(begin, std::min(begin + piece, length));
+    }
+
+    // The dot products of columns as high as the basis, n_first of them with n_second.
+    MatrixXd dots(const double* first, Index n_first, const double* second, Index n_second) const {
+        const auto length = static_cast<std::size_t>(basis_.rows());
+        constexpr std::size_t piece = 1024;
+        std::vector<MatrixXd> parts((length + piece - 1) / piece, MatrixXd(n_first, n_second));
+        for_pieces([&](std::size_t begin, std::size_t end) {
+            kernels::selected().dots(first + begin, length, static_cast<std::size_t>(n_first), second + begin,
+                                     static_cast<std::size_t>(n_second), end - begin,
+                                     parts[begin / piece].data());
+        });
+        return std::accumulate(parts.begin() + 1, parts.end(), parts.front());
+    }
+
+    struct Taken {
+        MatrixXd coefficients;
+        double least_left = 1.0;  // of a column's length
+    };
+
+    // Takes the directions of the basis from `first` on out of `count` columns of the remainder.
+    Taken take_out(Index first, Index column, Index count) {
+        const auto length = static_cast<std::size_t>(basis_.rows());
+        const auto n_taken = static_cast<std::size_t>(size_ - first), n_columns = static_cast<std::size_t>(count);
+        const double* const basis = basis_.data() + static_cast<std::size_t>(first) * length;
+        double* const x = remainder_.col(column).data();
+        Taken taken{dots(basis, size_ - first, x, count)};
+        for_pieces([&](std::size_t begin, std::size_t end) {
+            kernels::selected().subtract(basis + begin, length, n_taken, taken.coefficients.data(), x + begin,
+                                         n_columns, end - begin);
+        });
+        for (Index c = 0; c < count; ++c) {
+            const double left = norm(column + c);
+            const double before = std::hypot(left, taken.coefficients.col(c).norm());
+            if (left > breakdown) taken.least_left = std::min(taken.least_left, left / before);
+        }
+        return taken;
+    }
+
+    // Takes the basis out of `count` columns of the remainder and adds what was taken to the coefficients; again
+    // where that was most of one, since rounding is then as large as what is left (Daniel, Gragg, Kaufman and
+    // Stewart, Math. Comp. 30, 1976).
+    void orthogonalize(Index column, Index count, MatrixXd& coefficients) {
+        for (;;) {
+            const Taken taken = take_out(0, column, count);
+            coefficients += taken.coefficients;
+            if (taken.least_left >= 0.5) return;
+        }
+    }
+
+    // The block's earlier columns, from `first` on, are in the basis already; what was there before is out.
+    void append(Index c, Index first) {
+        if (c > 0 && take_out(first, c, 1).least_left < 0.5) {
+            MatrixXd ignored = MatrixXd::Zero(size_, 1);
+            orthogonalize(c, 1, ignored);
+        }
+        while (!(norm(c) > breakdown)) start_afresh(c);
+        basis_.col(size_) = remainder_.col(c) / norm(c);
+        ++size_;
+    }
+
+    double norm(Index c) const {
+        const double* const column = remainder_.col(c).data();
+        return std::sqrt(dots(column, 1, column, 1)(0, 0));
     }
 
     // Any vector does that no earlier one is parallel to: the start, reversed and shifted.
@@ -137,95 +291,6 @@ class Factorization {
     Index n_fresh_ = 0;
     bool restarted_ = false;
 };
-
-// Eigenvalues of H, ascending, and the last entry of each eigenvector: what residuals need, for the square of
-// the size of H where the vectors themselves take its cube.
-class RitzValues {
-  public:
-    // H is tridiagonal unless the basis begins with Ritz vectors.
-    RitzValues(const MatrixXd& H, bool tridiagonal) : values_(H.diagonal()), last_entries_(H.rows()) {
-        last_entries_.setZero();
-        last_entries_[H.rows() - 1] = 1.0;
-        VectorXd beside = H.diagonal(1);
-        if (tridiagonal && diagonalize(beside)) {
-            sort();
-            return;
-        }
-        const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(H);
-        values_ = ritz.eigenvalues();
-        last_entries_ = ritz.eigenvectors().row(H.rows() - 1);
-    }
-
-    const VectorXd& values() const { return values_; }
-    const VectorXd& last_entries() const { return last_entries_; }
-
-  private:
-    // Implicit QR steps until nothing is left beside the diagonal. False where they do not end.
-    bool diagonalize(VectorXd& beside) {
-        constexpr double epsilon = std::numeric_limits<double>::epsilon();
-        const auto negligible = [&](Index i) {
-            return std::abs(beside[i]) <= epsilon * (std::abs(values_[i]) + std::abs(values_[i + 1]));
-        };
-        Index end = values_.size() - 1;
-        for (Index steps = 0; end > 0; ++steps) {
-            if (negligible(end - 1)) {
-                --end;
-                continue;
-            }
-            if (steps > 50 * values_.size()) return false;  // two or three for an eigenvalue are usual
-            Index begin = end - 1;
-            while (begin > 0 && !negligible(begin - 1)) --begin;
-            chase(beside, begin, end);
-        }
-        return true;
-    }
-
-    // One QR step on the rows [begin, end] with Wilkinson's shift: rotations of neighbouring rows and columns
-    // push the entry that the first of them puts outside of the three diagonals down and out.
-    void chase(VectorXd& beside, Index begin, Index end) {
-        const double half = 0.5 * (values_[end - 1] - values_[end]), corner = beside[end - 1];
-        const double shift =
-            values_[end] -
-            corner * corner / (half + std::copysign(std::sqrt(half * half + corner * corner), half));
-        double x = values_[begin] - shift, z = beside[begin];
-        for (Index k = begin; k < end; ++k) {
-            const double length = std::sqrt(x * x + z * z);
-            const double c = length > 0.0 ? x / length : 1.0, s = length > 0.0 ? -z / length : 0.0;
-            const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
-            values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;
-            values_[k + 1] = s * s * upper + 2.0 * c * s * middle + c * c * lower;
-            beside[k] = c * s * (upper - lower) + (c * c - s * s) * middle;
-            if (k > begin) beside[k - 1] = length;
-            const double entry = last_entries_[k];
-            last_entries_[k] = c * entry - s * last_entries_[k + 1];
-            last_entries_[k + 1] = s * entry + c * last_entries_[k + 1];
-            if (k + 1 == end) break;
-            x = beside[k];
-            z = -s * beside[k + 1];
-            beside[k + 1] *= c;
-        }
-    }
-
-    void sort() {
-        std::vector<std::pair<double, double>> pairs;
-        for (Index i = 0; i < values_.size(); ++i) pairs.emplace_back(values_[i], last_entries_[i]);
-        std::sort(pairs.begin(), pairs.end());
-        for (Index i = 0; i < values_.size(); ++i)
-            std::tie(values_[i], last_entries_[i]) = pairs[static_cast<std::size_t>(i)];
-    }
-
-    VectorXd values_, last_entries_;
-};
-
-// Of the `wanted` largest Ritz pairs.
-double largest_residual(const Factorization& factorization, Index wanted) {
-    if (factorization.width() == 1) {
-        const RitzValues ritz(factorization.projected(), !factorization.restarted());
-        return factorization.remainder_norm() * ritz.last_entries().tail(wanted).cwiseAbs().maxCoeff();
-    }
-    const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
-    return factorization.residuals(ritz.eigenvectors().rightCols(wanted)).maxCoeff();
-}
 
 // A block finds as many directions of an eigenspace as it has vectors: where no two of the values, which
 // descend, are equal, each is simple.
@@ -251,16 +316,15 @@ bool nothing_hidden(Factorization& factorization, double smallest, Index wanted,
         ++n_products;
         const Index size = factorization.size() - first;
         if (size < least || size % 2 != 0) continue;
-        const RitzValues ritz(factorization.projected().bottomRightCorner(size, size), true);
+        const RitzProblem ritz(factorization.projected().bottomRightCorner(size, size), true, 1);
         const double low = ritz.values()[0], largest = ritz.values()[size - 1];
-        const double high =
-            largest + factorization.remainder_norm() * std::abs(ritz.last_entries()[size - 1]);
+        const double high = largest + factorization.residuals(ritz.last_rows().rightCols(1))[0];
         if (largest >= smallest || size >= most) return false;
         if (high >= smallest) continue;
         const double above = (smallest - high) / (high - low);
         if (static_cast<double>(size) * std::acosh(1.0 + 2.0 * above) < growth) continue;
         // A missed direction may lie in both spaces, and show in neither: together they would raise a value.
-        const RitzValues both(factorization.projected(), false);
+        const RitzProblem both(factorization.projected(), false, 0);
         return both.values()[factorization.size() - wanted] <= smallest + 0.01 * options.tolerance;
     }
     return false;
@@ -290,16 +354,16 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const bool out_of_products = result.n_products >= options.max_products;
         if (size < next_check && !out_of_products && !factorization.full()) continue;
 
-        const double residual = largest_residual(factorization, wanted);
+        const RitzProblem ritz = factorization.ritz();
+        const VectorXd residuals = factorization.residuals(ritz.last_rows().rightCols(wanted));
+        const double residual = residuals.maxCoeff();
         const bool converged = residual <= target || size == rows;
         if (converged || out_of_products) {
-            const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
-            const VectorXd left = factorization.residuals(ritz.eigenvectors());
-            for (Index j = size - 1; j >= size - wanted; --j) {
-                if (!converged && left[j] > target) continue;
-                const VectorXd vector = factorization.basis() * ritz.eigenvectors().col(j);
-                result.values.push_back(ritz.eigenvalues()[j]);
-                result.vectors.insert(result.vectors.end(), vector.begin(), vector.end());
+            const MatrixXd vectors = factorization.basis() * ritz.largest_vectors(wanted);
+            for (Index j = wanted - 1; j >= 0; --j) {
+                if (!converged && residuals[j] > target) continue;
+                result.values.push_back(ritz.values()[size - wanted + j]);
+                result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
             }
             if (converged && size < rows)
                 result.looked_again = width > 1 ? all_distinct(result.values, 20.0 * options.tolerance)
@@ -317,9 +381,8 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         last_residual = residual;
         next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0 * static_cast<double>(width)));
         if (factorization.full()) {
-            const Eigen::SelfAdjointEigenSolver<MatrixXd> ritz(factorization.projected());
             const Index kept = wanted + (capacity - wanted) / 3;
-            factorization.restart(ritz.eigenvalues().tail(kept), ritz.eigenvectors().rightCols(kept));
+            factorization.restart(ritz, kept);
             last_check = 0;
             next_check = kept + std::max<Index>(4, (capacity - kept) / 4);
         }

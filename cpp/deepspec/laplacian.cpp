@@ -39,6 +39,17 @@ class DisjointSets {
     std::size_t count_;
 };
 
+// (n, 2) for every two of the vectors: what a column's index finds of both lies together.
+std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, std::size_t stride) {
+    std::vector<double> pairs(count / 2 * 2 * n);
+    for (std::size_t v = 0; v + 2 <= count; v += 2)
+        for (std::size_t i = 0; i < n; ++i) {
+            pairs[v * n + 2 * i] = x[v * stride + i];
+            pairs[v * n + 2 * i + 1] = x[(v + 1) * stride + i];
+        }
+    return pairs;
+}
+
 }  // namespace
 
 Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight)
@@ -51,37 +62,53 @@ Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, d
                                     " and " + std::to_string(sparse->n) + " rows");
 }
 
-void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count) const {
+void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                        std::size_t stride) const {
     std::optional<TiledMatrix::Product> dense;
-    if (dense_ != nullptr) dense.emplace(*dense_, x, count);
+    if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride);
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
     const std::size_t n_sparse = (n_ + block - 1) / block;
+    const std::vector<double> pairs = sparse_ ? in_pairs(x, n_, count, stride) : std::vector<double>();
     pool.run(n_dense + n_sparse, [&](std::size_t task) {
         if (task < n_dense) return dense->run(task);
         const std::size_t begin = (task - n_dense) * block, end = std::min(begin + block, n_);
-        for (std::size_t vector = 0; vector < count; ++vector)
-            if (sparse_)
-                multiply_sparse(x + vector * n_, y + vector * n_, begin, end);
-            else
-                std::fill(y + vector * n_ + begin, y + vector * n_ + end, 0.0);
+        if (!sparse_) {
+            for (std::size_t v = 0; v < count; ++v)
+                std::fill(y + v * stride + begin, y + v * stride + end, 0.0);
+            return;
+        }
+        for (std::size_t v = 0; v + 2 <= count; v += 2)
+            multiply_sparse<2>(pairs.data() + v * n_, y + v * stride, stride, begin, end);
+        if (count % 2 != 0) {
+            const std::size_t last = (count - 1) * stride;
+            multiply_sparse<1>(x + last, y + last, stride, begin, end);
+        }
     });
-    if (dense) dense->add_to(y);
+    if (dense) dense->add_to(y, pool);
 }
 
-void Affinity::multiply_sparse(const double* x, double* y, std::size_t begin, std::size_t end) const {
+template <std::size_t COUNT>
+void Affinity::multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
+                               std::size_t end) const {
     const std::int32_t* const columns = sparse_->columns;
     const double* const values = sparse_->values;
+    constexpr std::size_t lanes = 4;  // one sum would wait for its own additions
     for (std::size_t i = begin; i < end; ++i) {
-        // Several sums: one alone would wait for its own additions.
-        std::array<double, 4> sums{};
+        std::array<double, lanes * COUNT> sums{};
         std::int64_t slot = sparse_->row_starts[i];
-        for (; slot + 4 <= sparse_->row_starts[i + 1]; slot += 4)
-            for (std::size_t lane = 0; lane < 4; ++lane) {
+        for (; slot + static_cast<std::int64_t>(lanes) <= sparse_->row_starts[i + 1];
+             slot += static_cast<std::int64_t>(lanes))
+            for (std::size_t lane = 0; lane < lanes; ++lane) {
                 const auto at = static_cast<std::size_t>(slot) + lane;
-                sums[lane] += values[at] * x[columns[at]];
+                const double* const entries = x + COUNT * static_cast<std::size_t>(columns[at]);
+                for (std::size_t v = 0; v < COUNT; ++v) sums[COUNT * lane + v] += values[at] * entries[v];
             }
-        for (; slot < sparse_->row_starts[i + 1]; ++slot) sums[0] += values[slot] * x[columns[slot]];
-        y[i] = sparse_weight_ * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        for (; slot < sparse_->row_starts[i + 1]; ++slot)
+            for (std::size_t v = 0; v < COUNT; ++v)
+                sums[v] += values[slot] * x[COUNT * static_cast<std::size_t>(columns[slot]) + v];
+        for (std::size_t v = 0; v < COUNT; ++v)
+            y[v * stride + i] = sparse_weight_ * ((sums[v] + sums[COUNT + v]) +
+                                              (sums[2 * COUNT + v] + sums[3 * COUNT + v]));
     }
 }
 
@@ -132,20 +159,23 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
         scale_ = *std::max_element(degrees_.begin(), degrees_.end());
 }
 
-void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count) const {
+void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                      std::size_t stride) const {
     const std::size_t n = size();
     std::vector<double> weighted(count * n);
     for (std::size_t vector = 0; vector < count; ++vector)
-        for (std::size_t i = 0; i < n; ++i) weighted[vector * n + i] = factors_[i] * x[vector * n + i];
-    affinity_.multiply(weighted.data(), y, pool, count);
+        for (std::size_t i = 0; i < n; ++i) weighted[vector * n + i] = factors_[i] * x[vector * stride + i];
+    std::vector<double> products(count * n);
+    affinity_.multiply(weighted.data(), products.data(), pool, count, n);
     const double inverse_scale = 1.0 / scale_;
     for (std::size_t vector = 0; vector < count; ++vector) {
-        const double* in = x + vector * n;
-        double* out = y + vector * n;
+        const double* in = x + vector * stride;
+        const double* product = products.data() + vector * n;
+        double* out = y + vector * stride;
         if (kind_ == LaplacianKind::normalized)
-            for (std::size_t i = 0; i < n; ++i) out[i] = in[i] - factors_[i] * out[i];
+            for (std::size_t i = 0; i < n; ++i) out[i] = in[i] - factors_[i] * product[i];
         else
-            for (std::size_t i = 0; i < n; ++i) out[i] = (degrees_[i] * in[i] - out[i]) * inverse_scale;
+            for (std::size_t i = 0; i < n; ++i) out[i] = (degrees_[i] * in[i] - product[i]) * inverse_scale;
     }
 }
 

@@ -20,15 +20,21 @@ class Affinity {
     std::size_t size() const { return n_; }
     bool has_dense() const { return dense_ != nullptr; }
 
-    // y = W x for `count` vectors, one after the other, the same bits for any number of threads.
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count = 1) const;
+    // y = W x, the same bits for any number of threads.
+    void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, n_); }
+
+    // The same for `count` vectors, `stride` numbers apart.
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride) const;
 
     // visit(i, j, entry) for the positive entries of either part, weighted; each dense one once. Ends when it
     // returns false.
     void visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const;
 
   private:
-    void multiply_sparse(const double* x, double* y, std::size_t begin, std::size_t end) const;
+    // Rows of the sparse part times COUNT vectors, which are (n, COUNT); those of y lie `stride` apart.
+    template <std::size_t COUNT>
+    void multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
+                         std::size_t end) const;
 
     const TiledMatrix* dense_;
     std::optional<SparseView> sparse_;
@@ -62,8 +68,11 @@ class Laplacian {
     // unnormalised one divided by this scale, the largest degree.
     double scale() const { return scale_; }
 
-    // y = L x / scale for `count` vectors, one after the other.
-    void apply(const double* x, double* y, ThreadPool& pool, std::size_t count = 1) const;
+    // y = L x / scale
+    void apply(const double* x, double* y, ThreadPool& pool) const { apply(x, y, pool, 1, size()); }
+
+    // The same for `count` vectors, `stride` numbers apart.
+    void apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride) const;
 
     // Whether the errors of fixed16 entries of W stay below half of an eigensolver's tolerance. They are
     // spread evenly over 2^-16, so as a symmetric random matrix they have norm 2 sqrt(n / 12) 2^-16, and

@@ -54,15 +54,20 @@ struct ThreadPool::State {
     std::atomic<std::size_t> busy{0};
     std::atomic<bool> stopping{false};
 
+    // Each thread's share of the tasks; where it has done its own, it helps with the next thread's.
+    struct alignas(64) Share {
+        std::atomic<std::size_t> next{0};
+        std::size_t end = 0;
+    };
+
     const std::function<void(std::size_t)>* task = nullptr;
-    std::size_t n_tasks = 0;
-    std::atomic<std::size_t> next{0};
+    std::vector<Share> shares;
     std::exception_ptr error;
 
     void fail(std::exception_ptr thrown) {
         const std::lock_guard lock(mutex);
         if (!error) error = std::move(thrown);
-        next.store(n_tasks);
+        for (Share& share : shares) share.next.store(share.end);
     }
 
     void poll_if_due() {
@@ -73,13 +78,17 @@ struct ThreadPool::State {
         poll();
     }
 
-    void take_tasks(bool is_caller) {
+    // The caller's thread is number 0.
+    void take_tasks(std::size_t thread) {
         try {
-            for (;;) {
-                if (is_caller) poll_if_due();
-                const std::size_t index = next.fetch_add(1);
-                if (index >= n_tasks) return;
-                (*task)(index);
+            for (std::size_t i = 0; i < shares.size(); ++i) {
+                Share& share = shares[(thread + i) % shares.size()];
+                for (;;) {
+                    if (thread == 0) poll_if_due();
+                    const std::size_t index = share.next.fetch_add(1);
+                    if (index >= share.end) break;
+                    (*task)(index);
+                }
             }
         } catch (...) {
             fail(std::current_exception());
@@ -96,7 +105,7 @@ struct ThreadPool::State {
         return lock;
     }
 
-    void work() {
+    void work(std::size_t thread) {
         unsigned long seen = 0;
         for (;;) {
             {
@@ -104,7 +113,7 @@ struct ThreadPool::State {
                 if (stopping) return;
                 seen = generation;
             }
-            take_tasks(false);
+            take_tasks(thread);
             const std::lock_guard lock(mutex);
             if (--busy == 0) work_done.notify_one();
         }
@@ -124,10 +133,12 @@ ThreadPool::ThreadPool(int threads, std::function<void()> poll) : state_(std::ma
     if (threads < 1)
         throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
     state_->poll = std::move(poll);
-    state_->workers.reserve(static_cast<std::size_t>(threads - 1));
+    const auto count = static_cast<std::size_t>(threads);
+    state_->shares = std::vector<State::Share>(count);
+    state_->workers.reserve(count - 1);
     try {
-        for (int i = 1; i < threads; ++i)
-            state_->workers.emplace_back([state = state_.get()] { state->work(); });
+        for (std::size_t i = 1; i < count; ++i)
+            state_->workers.emplace_back([state = state_.get(), i] { state->work(i); });
     } catch (...) {
         state_->stop();
         throw;
@@ -145,8 +156,11 @@ void ThreadPool::run(std::size_t n_tasks, const std::function<void(std::size_t)>
     {
         const std::lock_guard lock(state.mutex);
         state.task = &task;
-        state.n_tasks = n_tasks;
-        state.next.store(0);
+        const std::size_t count = state.shares.size();
+        for (std::size_t i = 0; i < count; ++i) {
+            state.shares[i].next.store(n_tasks * i / count);
+            state.shares[i].end = n_tasks * (i + 1) / count;
+        }
         state.error = nullptr;
         if (!alone) {
             state.busy = state.workers.size();
@@ -154,7 +168,7 @@ void ThreadPool::run(std::size_t n_tasks, const std::function<void(std::size_t)>
         }
     }
     if (!alone) state.work_ready.notify_all();
-    state.take_tasks(true);
+    state.take_tasks(0);
     const auto lock = state.wait(state.work_done, [&] { return state.busy == 0; });
     if (state.error) std::rethrow_exception(state.error);
 }

@@ -37,13 +37,14 @@ TiledMatrix::TiledMatrix(std::size_t n, Entries entries) : TiledMatrix(n, TileSo
 TiledMatrix::TiledMatrix(std::size_t n, TileSource source)
     : n_(n),
       tile_rows_((n + tile_size - 1) / tile_size),
-      block_rows_((tile_rows_ + block_side - 1) / block_side),
+      block_side_(block_side(n)),
+      block_rows_((tile_rows_ + block_side_ - 1) / block_side_),
       source_(std::move(source)) {
     std::size_t first_tile = 0;
-    for (std::size_t row = 0; row < tile_rows_; row += block_side)
-        for (std::size_t column = row; column < tile_rows_; column += block_side) {
-            blocks_.push_back({row, column, std::min(block_side, tile_rows_ - row),
-                               std::min(block_side, tile_rows_ - column), first_tile});
+    for (std::size_t row = 0; row < tile_rows_; row += block_side_)
+        for (std::size_t column = row; column < tile_rows_; column += block_side_) {
+            blocks_.push_back({row, column, std::min(block_side_, tile_rows_ - row),
+                               std::min(block_side_, tile_rows_ - column), first_tile});
             first_tile += blocks_.back().n_tiles();
         }
 }
@@ -55,18 +56,19 @@ double TiledMatrix::bytes(std::size_t n, Entries entries) {
 }
 
 double TiledMatrix::product_bytes(std::size_t n, std::size_t count) {
-    const double rows = std::ceil(static_cast<double>(n) / (block_side * tile_size));
-    const double sums = sizeof(double) * 2.0 * block_side * tile_size * static_cast<double>(count);
+    const auto side = static_cast<double>(block_side(n) * tile_size);
+    const double rows = std::ceil(static_cast<double>(n) / side);
+    const double sums = sizeof(double) * 2.0 * side * static_cast<double>(count);
     return rows * (rows + 1) / 2 * (sizeof(Block) + sums);
 }
 
-const TiledMatrix::Block& TiledMatrix::block_at(std::size_t block_row, std::size_t block_column) const {
+std::size_t TiledMatrix::block_number(std::size_t block_row, std::size_t block_column) const {
     const std::size_t first_of_row = block_row * block_rows_ - block_row * (block_row - 1) / 2;
-    return blocks_[first_of_row + block_column - block_row];
+    return first_of_row + block_column - block_row;
 }
 
 std::size_t TiledMatrix::number(std::size_t row, std::size_t column) const {
-    const Block& block = block_at(row / block_side, column / block_side);
+    const Block& block = blocks_[block_number(row / block_side_, column / block_side_)];
     return block.first_tile + block.tile(row - block.row, column - block.column);
 }
 
@@ -116,64 +118,64 @@ float TiledMatrix::kept_entry(std::size_t index) const {
 }
 
 void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
-    Product product(*this, x);
+    Product product(*this, x, 1, n_);
     pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
     std::fill(y, y + n_, 0.0);
-    product.add_to(y);
+    product.add_to(y, pool);
 }
 
-TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::size_t count)
+TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::size_t count,
+                              std::size_t stride)
     : matrix_(matrix),
       count_(count),
+      stride_(stride),
       x_(count * matrix.tile_rows_ * tile_size),
-      sums_(count * n_tasks() * 2 * block_side * tile_size) {
+      sums_(count * n_tasks() * 2 * side()) {
     const std::size_t n = matrix.n_, padded = matrix.tile_rows_ * tile_size;
     const double unit = matrix.fixed_.size() > 0 ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
     for (std::size_t vector = 0; vector < count; ++vector) {
         float* out = x_.data() + vector * padded;
-        for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(unit * x[vector * n + i]);
+        for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(unit * x[vector * stride + i]);
         std::fill(out + n, out + padded, 0.0f);
     }
 }
 
 double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) {
-    return sums_.data() + (vector * n_tasks() + task) * 2 * block_side * tile_size;
+    return sums_.data() + (vector * n_tasks() + task) * 2 * side();
 }
 
 const double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) const {
-    return sums_.data() + (vector * n_tasks() + task) * 2 * block_side * tile_size;
+    return sums_.data() + (vector * n_tasks() + task) * 2 * side();
 }
 
 void TiledMatrix::Product::run(std::size_t task) {
     const kernels::Kernels& kernel = kernels::selected();
     const Block& block = matrix_.blocks_[task];
     for (std::size_t vector = 0; vector < count_; ++vector)
-        std::fill_n(sums(vector, task), 2 * block_side * tile_size, 0.0);
+        std::fill_n(sums(vector, task), 2 * side(), 0.0);
     alignas(64) std::array<float, tile_entries> computed;
     std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
     const std::size_t padded = matrix_.tile_rows_ * tile_size, lanes_size = tile_size * kernels::most_lanes;
     Buffer<float> row_lanes(count_ * lanes_size);
+    std::vector<kernels::TileProduct> products(count_);
     for (std::size_t r = 0; r < block.n_rows; ++r) {
         std::fill_n(row_lanes.data(), row_lanes.size(), 0.0f);
         for (std::size_t c = block.on_diagonal() ? r : 0; c < block.n_columns; ++c) {
-            const std::size_t first = (block.first_tile + block.tile(r, c)) * tile_entries;
-            const float* floats = matrix_.floats_.data() + first;
-            if (matrix_.source_) {
-                matrix_.source_(block.row + r, block.column + c, computed.data());
-                floats = computed.data();
-            }
             for (std::size_t vector = 0; vector < count_; ++vector) {
                 const float* x = x_.data() + vector * padded;
-                const float* x_rows = x + (block.row + r) * tile_size;
-                const float* x_columns = x + (block.column + c) * tile_size;
-                float* lanes = row_lanes.data() + vector * lanes_size;
-                double* columns = block.on_diagonal() && r == c
-                                      ? twice.data()
-                                      : sums(vector, task) + block_side * tile_size + c * tile_size;
-                if (matrix_.fixed_.size() > 0)
-                    kernel.product_fixed(matrix_.fixed_.data() + first, x_rows, x_columns, lanes, columns);
-                else
-                    kernel.product(floats, x_rows, x_columns, lanes, columns);
+                double* const columns = sums(vector, task) + side() + c * tile_size;
+                products[vector] = {x + (block.row + r) * tile_size, x + (block.column + c) * tile_size,
+                                    row_lanes.data() + vector * lanes_size,
+                                    block.on_diagonal() && r == c ? twice.data() : columns};
+            }
+            const std::size_t first = (block.first_tile + block.tile(r, c)) * tile_entries;
+            if (matrix_.source_) {
+                matrix_.source_(block.row + r, block.column + c, computed.data());
+                kernel.product(computed.data(), products.data(), count_);
+            } else if (matrix_.fixed_.size() > 0) {
+                kernel.product_fixed(matrix_.fixed_.data() + first, products.data(), count_);
+            } else {
+                kernel.product(matrix_.floats_.data() + first, products.data(), count_);
             }
         }
         for (std::size_t vector = 0; vector < count_; ++vector)
@@ -181,20 +183,24 @@ void TiledMatrix::Product::run(std::size_t task) {
     }
 }
 
-void TiledMatrix::Product::add_to(double* y) const {
-    const std::size_t n = matrix_.n_;
-    for (std::size_t vector = 0; vector < count_; ++vector)
-        for (std::size_t task = 0; task < n_tasks(); ++task) {
-            const auto add = [&](std::size_t first_row, std::size_t n_rows, const double* values) {
-                const std::size_t begin = first_row * tile_size,
-                                  length = std::min(n_rows * tile_size, n - begin);
-                double* out = y + vector * n + begin;
-                for (std::size_t i = 0; i < length; ++i) out[i] += values[i];
-            };
-            const Block& block = matrix_.blocks_[task];
-            add(block.row, block.n_rows, sums(vector, task));
-            add(block.column, block.n_columns, sums(vector, task) + block_side * tile_size);
-        }
+void TiledMatrix::Product::add_to(double* y, ThreadPool& pool) const {
+    constexpr std::size_t grain = 8;  // less is not worth waking a thread for
+    const std::size_t block_rows = matrix_.block_rows_;
+    pool.for_blocks(count_ * block_rows, grain, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i)
+            add_block_row(i / block_rows, i % block_rows, y + i / block_rows * stride_);
+    });
+}
+
+void TiledMatrix::Product::add_block_row(std::size_t vector, std::size_t block_row, double* y) const {
+    const std::size_t begin = block_row * side(), length = std::min(side(), matrix_.n_ - begin);
+    const auto add = [&](const double* values) {
+        for (std::size_t i = 0; i < length; ++i) y[begin + i] += values[i];
+    };
+    for (std::size_t other = 0; other <= block_row; ++other)
+        add(sums(vector, matrix_.block_number(other, block_row)) + side());
+    for (std::size_t other = block_row; other < matrix_.block_rows_; ++other)
+        add(sums(vector, matrix_.block_number(block_row, other)));
 }
 
 template <class Scalar>

@@ -60,7 +60,8 @@ class TiledMatrix {
     class Product;
 
   private:
-    static constexpr std::size_t block_side = 4;
+    // In tiles: large ones have fewer sums to add up, small ones are enough of them for several threads.
+    static constexpr std::size_t block_side(std::size_t n) { return n <= 2048 ? 4 : 8; }
 
     // The tiles of block_side rows and columns, fewer at the edges; on the diagonal those above it alone.
     struct Block {
@@ -76,10 +77,10 @@ class TiledMatrix {
     };
 
     float kept_entry(std::size_t index) const;
-    const Block& block_at(std::size_t block_row, std::size_t block_column) const;
+    std::size_t block_number(std::size_t block_row, std::size_t block_column) const;
     std::size_t number(std::size_t row, std::size_t column) const;
 
-    std::size_t n_, tile_rows_, block_rows_;
+    std::size_t n_, tile_rows_, block_side_, block_rows_;
     std::vector<Block> blocks_;
     Buffer<float> floats_;  // one of the three is there
     Buffer<std::uint16_t> fixed_;
@@ -91,22 +92,24 @@ class TiledMatrix {
 // result.
 class TiledMatrix::Product {
   public:
-    // `count` vectors, one after the other. Refers to the matrix, which must outlive it.
-    Product(const TiledMatrix& matrix, const double* x, std::size_t count = 1);
+    // `count` vectors, `stride` numbers apart. Refers to the matrix, which must outlive it.
+    Product(const TiledMatrix& matrix, const double* x, std::size_t count, std::size_t stride);
 
     std::size_t n_tasks() const { return matrix_.blocks_.size(); }
     void run(std::size_t task);
 
-    // y += W x, vector after vector.
-    void add_to(double* y) const;
+    // y += W x for vectors as far apart; after all tasks.
+    void add_to(double* y, ThreadPool& pool) const;
 
   private:
     // Of one vector and task: the sums of the block's rows, then of its columns.
+    std::size_t side() const { return matrix_.block_side_ * tile_size; }
     double* sums(std::size_t vector, std::size_t task);
     const double* sums(std::size_t vector, std::size_t task) const;
+    void add_block_row(std::size_t vector, std::size_t block_row, double* y) const;
 
     const TiledMatrix& matrix_;
-    std::size_t count_;
+    std::size_t count_, stride_;
     Buffer<float> x_;
     Buffer<double> sums_;
 };

@@ -289,7 +289,7 @@ void try_laplacian(Random& random) {
     laplacian.apply(x.data(), product.data(), pool);
     for (std::size_t i = 0; i < n; ++i) CHECK_NEAR(product[i], y[i], rounding * length);
     twice.insert(twice.end(), x.begin(), x.end());
-    laplacian.apply(twice.data(), again.data(), other, 2);
+    laplacian.apply(twice.data(), again.data(), other, 2, n);
     CHECK(std::equal(product.begin(), product.end(), again.begin()));
     CHECK(std::equal(product.begin(), product.end(), again.begin() + static_cast<std::ptrdiff_t>(n)));
 

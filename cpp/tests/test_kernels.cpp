@@ -140,33 +140,52 @@ struct Sums {
     bool operator==(const Sums&) const = default;
 };
 
+struct Vector {
+    std::vector<float> rows, columns;
+    explicit Vector(unsigned seed)
+        : rows(random_floats(tile_size, seed)), columns(random_floats(tile_size, seed + 100)) {}
+};
+
 template <class Entry>
-Sums product(const Kernels& kernels, const std::vector<Entry>& tile, const std::vector<float>& x_rows,
-             const std::vector<float>& x_columns) {
-    Sums sums;
-    std::vector<float> lanes(tile_size * most_lanes);
+std::vector<Sums> products(const Kernels& kernels, const std::vector<Entry>& tile,
+                           const std::vector<Vector>& vectors) {
+    std::vector<Sums> sums(vectors.size());
+    std::vector<std::vector<float>> lanes(vectors.size(), std::vector<float>(tile_size * most_lanes));
+    std::vector<deepspec::kernels::TileProduct> asked;
+    for (std::size_t v = 0; v < vectors.size(); ++v)
+        asked.push_back(
+            {vectors[v].rows.data(), vectors[v].columns.data(), lanes[v].data(), sums[v].columns.data()});
     if constexpr (std::is_same_v<Entry, float>)
-        kernels.product(tile.data(), x_rows.data(), x_columns.data(), lanes.data(), sums.columns.data());
+        kernels.product(tile.data(), asked.data(), asked.size());
     else
-        kernels.product_fixed(tile.data(), x_rows.data(), x_columns.data(), lanes.data(),
-                              sums.columns.data());
-    kernels.add_lanes(lanes.data(), sums.rows.data());
+        kernels.product_fixed(tile.data(), asked.data(), asked.size());
+    for (std::size_t v = 0; v < vectors.size(); ++v)
+        kernels.add_lanes(lanes[v].data(), sums[v].rows.data());
     return sums;
 }
 
-void check_product(const Kernels& kernels) {
+std::vector<Vector> some_vectors(std::size_t count) {
+    std::vector<Vector> vectors;
+    for (unsigned v = 0; v < count; ++v) vectors.emplace_back(4 + v);
+    return vectors;
+}
+
+void check_product(const Kernels& kernels, std::size_t count) {
     const std::vector<float> tile = random_floats(tile_entries, 3);
-    const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
-    const Sums sums = product(kernels, tile, x_rows, x_columns);
-    for (std::size_t i = 0; i < tile_size; ++i) {
-        double row = Sums::before, column = Sums::before;
-        for (std::size_t j = 0; j < tile_size; ++j) {
-            row += static_cast<double>(tile[i * tile_size + j]) * static_cast<double>(x_columns[j]);
-            column += static_cast<double>(tile[j * tile_size + i]) * static_cast<double>(x_rows[j]);
+    const std::vector<Vector> vectors = some_vectors(count);
+    const std::vector<Sums> sums = products(kernels, tile, vectors);
+    for (std::size_t v = 0; v < count; ++v)
+        for (std::size_t i = 0; i < tile_size; ++i) {
+            double row = Sums::before, column = Sums::before;
+            for (std::size_t j = 0; j < tile_size; ++j) {
+                row += static_cast<double>(tile[i * tile_size + j]) *
+                       static_cast<double>(vectors[v].columns[j]);
+                column +=
+                    static_cast<double>(tile[j * tile_size + i]) * static_cast<double>(vectors[v].rows[j]);
+            }
+            CHECK_NEAR(sums[v].rows[i], row, 3e-5);
+            CHECK_NEAR(sums[v].columns[i], column, 3e-5);
         }
-        CHECK_NEAR(sums.rows[i], row, 3e-5);
-        CHECK_NEAR(sums.columns[i], column, 3e-5);
-    }
 }
 
 void check_fixed_point(const Kernels& kernels) {
@@ -186,8 +205,10 @@ void check_fixed_point(const Kernels& kernels) {
 
     // Whole numbers up to 65535 and small vectors: the product is that of the float tile, to the last bit.
     std::vector<float> whole(fixed.begin(), fixed.end());
-    const std::vector<float> x_rows = random_floats(tile_size, 4), x_columns = random_floats(tile_size, 5);
-    CHECK(product(kernels, fixed, x_rows, x_columns) == product(kernels, whole, x_rows, x_columns));
+    for (const std::size_t count : {1u, 2u, 3u}) {
+        const std::vector<Vector> vectors = some_vectors(count);
+        CHECK(products(kernels, fixed, vectors) == products(kernels, whole, vectors));
+    }
 }
 
 // To the last bit: a box must never seem farther than the points in it.
@@ -284,25 +305,26 @@ void check_ranks(const Kernels& kernels, std::size_t count, std::size_t least, s
 }
 
 // dots and subtract, beside sums one after the other.
-void check_long_vectors(const Kernels& kernels, std::size_t count, std::size_t length) {
+void check_long_vectors(const Kernels& kernels, std::size_t count, std::size_t n_x, std::size_t length) {
     const std::size_t stride = length + deepspec::kernels::length_unit;
     std::mt19937 random(10);
     std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-    std::vector<double> vectors(count * stride), x(length), factors(count), products(count, NAN);
+    std::vector<double> vectors(count * stride), x(n_x * stride), factors(count * n_x), products(count * n_x, NAN);
     for (std::vector<double>* numbers : {&vectors, &x, &factors})
         for (double& number : *numbers) number = uniform(random);
-    kernels.dots(vectors.data(), stride, count, x.data(), length, products.data());
+    kernels.dots(vectors.data(), stride, count, x.data(), n_x, length, products.data());
     std::vector<double> expected = x;
-    for (std::size_t j = 0; j < count; ++j) {
-        double product = 0.0;
-        for (std::size_t i = 0; i < length; ++i) {
-            product += vectors[j * stride + i] * x[i];
-            expected[i] -= factors[j] * vectors[j * stride + i];
+    for (std::size_t m = 0; m < n_x; ++m)
+        for (std::size_t j = 0; j < count; ++j) {
+            double product = 0.0;
+            for (std::size_t i = 0; i < length; ++i) {
+                product += vectors[j * stride + i] * x[m * stride + i];
+                expected[m * stride + i] -= factors[m * count + j] * vectors[j * stride + i];
+            }
+            CHECK_NEAR(products[m * count + j], product, 1e-15 * static_cast<double>(length));
         }
-        CHECK_NEAR(products[j], product, 1e-15 * static_cast<double>(length));
-    }
-    kernels.subtract(vectors.data(), stride, count, factors.data(), x.data(), length);
-    for (std::size_t i = 0; i < length; ++i) CHECK_NEAR(x[i], expected[i], 1e-14);
+    kernels.subtract(vectors.data(), stride, count, factors.data(), x.data(), n_x, length);
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(x[i], expected[i], 1e-14);
 }
 
 }  // namespace
@@ -320,7 +342,8 @@ int main() {
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
     for (const float least : {0.0f, -HUGE_VALF}) check_blend(kernels, least);
     for (const std::size_t length : {8u, 16u, 24u, 1024u, 1032u, 3000u})
-        for (const std::size_t count : {0u, 1u, 3u, 4u, 9u}) check_long_vectors(kernels, count, length);
+        for (const std::size_t count : {0u, 1u, 3u, 4u, 9u})
+            for (const std::size_t n_x : {1u, 2u, 3u}) check_long_vectors(kernels, count, n_x, length);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f})
             for (const float least : {0.0f, -HUGE_VALF})
@@ -333,7 +356,7 @@ int main() {
         check_features<float>(kernels, count);
         check_features<double>(kernels, count);
     }
-    check_product(kernels);
+    for (const std::size_t count : {1u, 2u, 5u}) check_product(kernels, count);
     check_fixed_point(kernels);
     for (const std::size_t dimensions : {1u, 2u, 5u, 6u}) {
         check_near_boxes(kernels, dimensions);

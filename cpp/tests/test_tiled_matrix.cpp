@@ -107,9 +107,9 @@ void multiplies_several_vectors(Entries entries) {
     ThreadPool pool(2);
     for (std::size_t vector = 0; vector < count; ++vector)
         matrix.multiply(x.data() + vector * n, expected.data() + vector * n, pool);
-    TiledMatrix::Product product(matrix, x.data(), count);
+    TiledMatrix::Product product(matrix, x.data(), count, n);
     pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    product.add_to(y.data());
+    product.add_to(y.data(), pool);
     CHECK(y == expected);
 }
 

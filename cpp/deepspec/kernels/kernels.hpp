@@ -40,6 +40,15 @@ struct Gram {
                      float* out);
 };
 
+// y_columns += tile^T x_rows, and tile x_columns is added to the rows' partial sums, (tile_size, lanes) with at
+// most most_lanes.
+struct TileProduct {
+    const float* x_rows;
+    const float* x_columns;
+    float* row_lanes;
+    double* y_columns;
+};
+
 struct Kernels {
     const char* instruction_set;
 
@@ -60,14 +69,11 @@ struct Kernels {
     // fixed = tile in units of 1 / fixed_one, rounded; entries from 0 to (a rounding error above) 1.
     void (*to_fixed)(const float* tile, std::uint16_t* fixed);
 
-    // y_columns += tile^T x_rows, and tile x_columns is added to the rows' partial sums, (tile_size, lanes)
-    // with at most most_lanes, reading the tile once.
-    void (*product)(const float* tile, const float* x_rows, const float* x_columns, float* row_lanes,
-                    double* y_columns);
+    // The products of a tile with `count` vectors, for both halves of the matrix it stands for.
+    void (*product)(const float* tile, const TileProduct* products, std::size_t count);
 
     // The same for a fixed-point tile, without dividing by fixed_one.
-    void (*product_fixed)(const std::uint16_t* tile, const float* x_rows, const float* x_columns,
-                          float* row_lanes, double* y_columns);
+    void (*product_fixed)(const std::uint16_t* tile, const TileProduct* products, std::size_t count);
 
     // y += the rows' partial sums.
     void (*add_lanes)(const float* row_lanes, double* y);
@@ -91,13 +97,14 @@ struct Kernels {
     // Moves what is within the limit to the front, in order, and returns how many there are.
     std::size_t (*keep_near)(float* distances, std::int32_t* slots, std::size_t count, float limit);
 
-    // products[j] = the dot product of vector j with x; the vectors are `stride` numbers apart.
-    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+    // products[m * count + j] = the dot product of vector j with the m-th of n_x; both kinds are `stride` numbers
+    // apart.
+    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x, std::size_t n_x,
                  std::size_t length, double* products);
 
-    // x -= sum_j factors[j] vector j.
+    // The m-th x -= sum_j factors[m * count + j] vector j.
     void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
-                     double* x, std::size_t length);
+                     double* x, std::size_t n_x, std::size_t length);
 };
 
 extern const Kernels portable;

@@ -122,41 +122,57 @@ inline void prefetch(const void* address) {
 #endif
 }
 
-// The product over CHUNK vectors of columns at a time: their x and y stay in registers over all rows. ROWS
-// rows go together, so that their sums need not wait for one another.
-template <class V, int ROWS, int CHUNK, class Entry>
-inline void tile_product(const Entry* tile, const float* x_rows, const float* x_columns, float* row_lanes,
-                         double* y_columns) {
+// The products with VECTORS vectors, over CHUNK registers of columns at a time: what they have there of x and y
+// stays in registers over all rows. ROWS rows go together, so that their sums need not wait for one another. An
+// entry is read, and converted, once for all vectors.
+template <class V, int VECTORS, int ROWS, int CHUNK, class Entry>
+inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduct* products) {
     using deepspec::kernels::tile_size;
     constexpr std::size_t line = 64, ahead = 8192;  // bytes: far enough for the third-level cache
     static_assert(tile_size % (CHUNK * V::width) == 0 && tile_size % ROWS == 0);
     for (std::size_t j = 0; j < tile_size; j += CHUNK * V::width) {
-        typename V::type x[CHUNK], y[CHUNK];
-        for (int v = 0; v < CHUNK; ++v) {
-            x[v] = V::load(x_columns + j + v * V::width);
-            y[v] = V::zero();
-        }
+        typename V::type x[VECTORS][CHUNK], y[VECTORS][CHUNK];
+        for (int p = 0; p < VECTORS; ++p)
+            for (int v = 0; v < CHUNK; ++v) {
+                x[p][v] = V::load(products[p].x_columns + j + v * V::width);
+                y[p][v] = V::zero();
+            }
         for (std::size_t i = 0; i < tile_size; i += ROWS) {
             const Entry* rows = tile + i * tile_size + j;
-            typename V::type xi[ROWS], sums[ROWS];
-            for (int r = 0; r < ROWS; ++r) {
-                xi[r] = V::broadcast(x_rows[i + r]);
-                sums[r] = V::load(row_lanes + (i + r) * V::width);
-            }
+            typename V::type xi[VECTORS][ROWS], sums[VECTORS][ROWS];
+            for (int p = 0; p < VECTORS; ++p)
+                for (int r = 0; r < ROWS; ++r) {
+                    xi[p][r] = V::broadcast(products[p].x_rows[i + r]);
+                    sums[p][r] = V::load(products[p].row_lanes + (i + r) * V::width);
+                }
             for (int v = 0; v < CHUNK; ++v)
                 for (int r = 0; r < ROWS; ++r) {
                     const typename V::type w = V::load(rows + r * tile_size + v * V::width);
-                    y[v] = V::multiply_add(w, xi[r], y[v]);
-                    sums[r] = V::multiply_add(w, x[v], sums[r]);
+                    for (int p = 0; p < VECTORS; ++p) {
+                        y[p][v] = V::multiply_add(w, xi[p][r], y[p][v]);
+                        sums[p][r] = V::multiply_add(w, x[p][v], sums[p][r]);
+                    }
                 }
+            for (int p = 0; p < VECTORS; ++p)
+                for (int r = 0; r < ROWS; ++r)
+                    V::store(products[p].row_lanes + (i + r) * V::width, sums[p][r]);
             for (int r = 0; r < ROWS; ++r) {
-                V::store(row_lanes + (i + r) * V::width, sums[r]);
                 const char* row = reinterpret_cast<const char*>(rows + r * tile_size) + ahead;
                 for (std::size_t b = 0; b < CHUNK * V::width * sizeof(Entry); b += line) prefetch(row + b);
             }
         }
-        for (int v = 0; v < CHUNK; ++v) V::add_to(y_columns + j + v * V::width, y[v]);
+        for (int p = 0; p < VECTORS; ++p)
+            for (int v = 0; v < CHUNK; ++v) V::add_to(products[p].y_columns + j + v * V::width, y[p][v]);
     }
+}
+
+// Two products at a time, with the registers' rows and columns for one and for two.
+template <class V, int ROWS, int CHUNK, int ROWS_OF_TWO, int CHUNK_OF_TWO, class Entry>
+inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduct* products,
+                          std::size_t count) {
+    for (; count >= 2; count -= 2, products += 2)
+        multiply_tile<V, 2, ROWS_OF_TWO, CHUNK_OF_TWO>(tile, products);
+    if (count == 1) multiply_tile<V, 1, ROWS, CHUNK>(tile, products);
 }
 
 template <class V>
@@ -174,62 +190,90 @@ inline void add_lanes(const float* row_lanes, double* y) {
 // Long vectors are read in pieces that stay in the first-level cache while every vector meets x.
 constexpr std::size_t piece = 1024;
 
-template <class V, int COUNT>
+// Of COUNT vectors with XS others.
+template <class V, int COUNT, int XS>
 inline void dots_of(const double* vectors, std::size_t stride, const double* x, std::size_t length,
-                    double* products) {
-    typename V::type even[COUNT], odd[COUNT];
-    for (int j = 0; j < COUNT; ++j) even[j] = odd[j] = V::zero();
-    for (std::size_t i = 0; i + 2 * V::width <= length; i += 2 * V::width) {
-        const typename V::type x_even = V::load(x + i), x_odd = V::load(x + i + V::width);
+                    double* products, std::size_t products_stride) {
+    typename V::type even[XS][COUNT], odd[XS][COUNT];
+    for (int m = 0; m < XS; ++m)
+        for (int j = 0; j < COUNT; ++j) even[m][j] = odd[m][j] = V::zero();
+    std::size_t i = 0;
+    for (; i + 2 * V::width <= length; i += 2 * V::width)
         for (int j = 0; j < COUNT; ++j) {
-            even[j] = V::multiply_add(V::load(vectors + j * stride + i), x_even, even[j]);
-            odd[j] = V::multiply_add(V::load(vectors + j * stride + i + V::width), x_odd, odd[j]);
+            const typename V::type first = V::load(vectors + j * stride + i);
+            const typename V::type second = V::load(vectors + j * stride + i + V::width);
+            for (int m = 0; m < XS; ++m) {
+                even[m][j] = V::multiply_add(first, V::load(x + m * stride + i), even[m][j]);
+                odd[m][j] = V::multiply_add(second, V::load(x + m * stride + i + V::width), odd[m][j]);
+            }
         }
+    for (; i < length; i += V::width)
+        for (int j = 0; j < COUNT; ++j)
+            for (int m = 0; m < XS; ++m)
+                even[m][j] =
+                    V::multiply_add(V::load(vectors + j * stride + i), V::load(x + m * stride + i), even[m][j]);
+    for (int m = 0; m < XS; ++m)
+        for (int j = 0; j < COUNT; ++j)
+            products[m * products_stride + j] += V::sum(V::add(even[m][j], odd[m][j]));
+}
+
+// x -= the vectors times the factors, of XS of them.
+template <class V, int COUNT, int XS>
+inline void subtract_of(const double* vectors, std::size_t stride, const double* factors,
+                        std::size_t factors_stride, double* x, std::size_t length) {
+    typename V::type negated[XS][COUNT];
+    for (int m = 0; m < XS; ++m)
+        for (int j = 0; j < COUNT; ++j) negated[m][j] = V::broadcast(-factors[m * factors_stride + j]);
+    for (std::size_t i = 0; i < length; i += V::width) {
+        typename V::type sums[XS];
+        for (int m = 0; m < XS; ++m) sums[m] = V::load(x + m * stride + i);
+        for (int j = 0; j < COUNT; ++j) {
+            const typename V::type entries = V::load(vectors + j * stride + i);
+            for (int m = 0; m < XS; ++m) sums[m] = V::multiply_add(entries, negated[m][j], sums[m]);
+        }
+        for (int m = 0; m < XS; ++m) V::store(x + m * stride + i, sums[m]);
     }
-    if (length % (2 * V::width) != 0)
-        for (int j = 0; j < COUNT; ++j) {
-            const std::size_t last = length - V::width;
-            even[j] = V::multiply_add(V::load(vectors + j * stride + last), V::load(x + last), even[j]);
-        }
-    for (int j = 0; j < COUNT; ++j) products[j] += V::sum(V::add(even[j], odd[j]));
+}
+
+template <class V, int XS>
+inline void dots_with(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+                      std::size_t length, double* products) {
+    for (std::size_t j = 0; j < XS * count; ++j) products[j] = 0.0;
+    for (std::size_t begin = 0; begin < length; begin += piece) {
+        const std::size_t part = length - begin < piece ? length - begin : piece;
+        std::size_t j = 0;
+        for (; j + 4 <= count; j += 4)
+            dots_of<V, 4, XS>(vectors + j * stride + begin, stride, x + begin, part, products + j, count);
+        for (; j < count; ++j)
+            dots_of<V, 1, XS>(vectors + j * stride + begin, stride, x + begin, part, products + j, count);
+    }
+}
+
+template <class V, int XS>
+inline void subtract_from(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
+                          double* x, std::size_t length) {
+    for (std::size_t begin = 0; begin < length; begin += piece) {
+        const std::size_t part = length - begin < piece ? length - begin : piece;
+        std::size_t j = 0;
+        for (; j + 4 <= count; j += 4)
+            subtract_of<V, 4, XS>(vectors + j * stride + begin, stride, factors + j, count, x + begin, part);
+        for (; j < count; ++j)
+            subtract_of<V, 1, XS>(vectors + j * stride + begin, stride, factors + j, count, x + begin, part);
+    }
 }
 
 template <class V>
 inline void dots(const double* vectors, std::size_t stride, std::size_t count, const double* x,
-                 std::size_t length, double* products) {
-    for (std::size_t j = 0; j < count; ++j) products[j] = 0.0;
-    for (std::size_t begin = 0; begin < length; begin += piece) {
-        const std::size_t part = length - begin < piece ? length - begin : piece;
-        std::size_t j = 0;
-        for (; j + 4 <= count; j += 4)
-            dots_of<V, 4>(vectors + j * stride + begin, stride, x + begin, part, products + j);
-        for (; j < count; ++j)
-            dots_of<V, 1>(vectors + j * stride + begin, stride, x + begin, part, products + j);
-    }
-}
-
-template <class V, int COUNT>
-inline void subtract_of(const double* vectors, std::size_t stride, const double* factors, double* x,
-                        std::size_t length) {
-    typename V::type negated[COUNT];
-    for (int j = 0; j < COUNT; ++j) negated[j] = V::broadcast(-factors[j]);
-    for (std::size_t i = 0; i < length; i += V::width) {
-        typename V::type sum = V::load(x + i);
-        for (int j = 0; j < COUNT; ++j)
-            sum = V::multiply_add(V::load(vectors + j * stride + i), negated[j], sum);
-        V::store(x + i, sum);
-    }
+                 std::size_t n_x, std::size_t length, double* products) {
+    for (; n_x >= 2; n_x -= 2, x += 2 * stride, products += 2 * count)
+        dots_with<V, 2>(vectors, stride, count, x, length, products);
+    if (n_x == 1) dots_with<V, 1>(vectors, stride, count, x, length, products);
 }
 
 template <class V>
 inline void subtract(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
-                     double* x, std::size_t length) {
-    for (std::size_t begin = 0; begin < length; begin += piece) {
-        const std::size_t part = length - begin < piece ? length - begin : piece;
-        std::size_t j = 0;
-        for (; j + 4 <= count; j += 4)
-            subtract_of<V, 4>(vectors + j * stride + begin, stride, factors + j, x + begin, part);
-        for (; j < count; ++j)
-            subtract_of<V, 1>(vectors + j * stride + begin, stride, factors + j, x + begin, part);
-    }
+                     double* x, std::size_t n_x, std::size_t length) {
+    for (; n_x >= 2; n_x -= 2, x += 2 * stride, factors += 2 * count)
+        subtract_from<V, 2>(vectors, stride, count, factors, x, length);
+    if (n_x == 1) subtract_from<V, 1>(vectors, stride, count, factors, x, length);
 }
