@@ -207,7 +207,7 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     const auto fits = [&](const ds::GramOptions& options) {
         return bytes(options) <= max_memory && ds::has_memory(bytes(options));
     };
-    // Nothing where the entries are too coarse for the tolerance.
+    // Nothing where the entries are too coarse.
     const auto solve_with = [&](const ds::GramOptions& options) -> std::optional<py::dict> {
         std::optional<ds::TiledMatrix> gram;
         std::optional<ds::Affinity> affinity;
@@ -219,27 +219,23 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
             affinity.emplace(&*gram, view, color_weight);
             graph.emplace(*affinity, kind, pool);
         }
-        const bool coarse = options.keep && options.entries == ds::Entries::fixed16;
-        if (coarse && !graph->tolerates_fixed16(tolerance)) return std::nullopt;
+        if (options.keep && !graph->tolerates(options.entries, tolerance)) return std::nullopt;
         return solve(*graph, solve_options, pool);
     };
-    ds::GramOptions options{.height = grid.first,
-                            .width = grid.second,
-                            .normalize = normalize,
-                            .entries = ds::Entries::fixed16,
-                            .bfloat16 = precision == "fast"};
-    if (ds::prefers_fixed16(n) && fits(options))
+    ds::GramOptions options{
+        .height = grid.first, .width = grid.second, .normalize = normalize, .bfloat16 = precision == "fast"};
+    for (const ds::Entries entries : ds::entries_to_try(n, options.bfloat16)) {
+        options.entries = entries;
+        if (!fits(options)) continue;
         if (std::optional<py::dict> found = solve_with(options)) return *found;
-    options.entries = ds::Entries::float32;
-    if (!fits(options)) {
-        options.keep = false;
-        const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
-        if (bytes(options) > max_memory)
-            throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +
-                                         " bytes of memory, max_memory is " +
-                                         std::to_string(std::llround(max_memory)));
-        ds::require_memory(bytes(options), job);
     }
+    options.keep = false;
+    const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
+    if (bytes(options) > max_memory)
+        throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +
+                                     " bytes of memory, max_memory is " +
+                                     std::to_string(std::llround(max_memory)));
+    ds::require_memory(bytes(options), job);
     return *solve_with(options);
 }
 

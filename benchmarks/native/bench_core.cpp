@@ -61,14 +61,13 @@ class Problem {
     // From features and image to eigenpairs as deepspec.eigenpairs goes.
     Solution solve(bool bfloat16) const {
         const SparseMatrix colors = color_graph();
-        for (const Entries entries : {Entries::fixed16, Entries::float32}) {
-            const bool coarse = entries == Entries::fixed16;
-            if (coarse && !(prefers_fixed16(n()) && has_memory(bytes(entries, bfloat16)))) continue;
+        for (const Entries entries : entries_to_try(n(), bfloat16)) {
+            if (entries != Entries::float32 && !has_memory(bytes(entries, bfloat16))) continue;
             const TiledMatrix dense = gram(entries, bfloat16);
             const Affinity affinity(&dense, colors.view(), color_weight);
             const Laplacian laplacian(affinity, LaplacianKind::normalized, pool_);
             const SolverOptions solver_options;
-            if (coarse && !laplacian.tolerates_fixed16(solver_options.tolerance)) continue;
+            if (!laplacian.tolerates(entries, solver_options.tolerance)) continue;
             return {smallest_eigenpairs(laplacian, k, find_solver("auto"), solver_options, pool_), entries};
         }
         throw std::logic_error("float32 entries are always fine enough");
@@ -188,7 +187,7 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
     stages.add({"gram fixed16", [&] { problem.gram(Entries::fixed16); }, work, "GF/s", &fixed16});
     if (has_bfloat16)
         stages.add(
-            {"gram bf16, fixed16", [&] { problem.gram(Entries::fixed16, true); }, work, "GF/s", bfloat16});
+            {"gram bf16, fixed8", [&] { problem.gram(Entries::fixed8, true); }, work, "GF/s", bfloat16});
     add_upsampled_gram(stages, problem, fixed16);
 
     const TiledMatrix dense = problem.gram(solution.entries);
@@ -206,7 +205,8 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
         {"product sparse", [&] { color.multiply(x.data(), y.data(), pool); }, sparse_gigabytes, "GB/s"});
     stages.add({"product of both", [&] { affinity.multiply(x.data(), y.data(), pool); },
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});
-    stages.add({"products with two vectors", [&] { affinity.multiply(x.data(), y.data(), pool, 2, problem.n()); },
+    stages.add({"products with two vectors",
+                [&] { affinity.multiply(x.data(), y.data(), pool, 2, problem.n()); },
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});
     stages.add({"laplacian", [&] { Laplacian(affinity, LaplacianKind::normalized, pool); },
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});

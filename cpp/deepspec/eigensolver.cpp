@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <iterator>
 #include <numeric>
 #include <stdexcept>
@@ -111,8 +110,12 @@ class ComponentSearch {
     // false.
     std::vector<Candidate> smallest(std::size_t count, Solver solver, const SolverOptions& options) {
         const bool dense = needs_dense(size(), count);
+        if (!dense && solver == largest_eigenpairs_lanczos && laplacian_.affinity().has_coarse() &&
+            laplacian_.tolerates(Entries::fixed8, options.tolerance))
+            detail_ = Detail::coarse;
         std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
         if (!dense && complete_ && !looked_again_) add_missed(found, solver, options);
+        if (detail_ == Detail::coarse && complete_) found = refined(found, options);
         for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
         return found;
     }
@@ -128,6 +131,22 @@ class ComponentSearch {
         start.resize(length_, 0.0);
         project(start.data());
         start.resize(size());
+        return search(count, solver, options, std::move(start));
+    }
+
+    // What was found with the coarse W, to the whole one's tolerance: what the coarse one changed is mostly
+    // far from the eigenvalues found, and goes within a product or two.
+    std::vector<Candidate> refined(const std::vector<Candidate>& found, const SolverOptions& options) {
+        detail_ = Detail::full;
+        known_.resize(length_);
+        std::vector<double> start;
+        for (const Candidate& candidate : found)
+            start.insert(start.end(), candidate.vector.begin(), candidate.vector.end());
+        return search(found.size(), largest_eigenpairs_lanczos, options, std::move(start));
+    }
+
+    std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options,
+                                  std::vector<double> start) {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
@@ -198,9 +217,11 @@ class ComponentSearch {
         if (stride == length_) return apply_padded(x, y, count);
         padded_.resize(count * length_, 0.0);
         result_.resize(count * length_, 0.0);
-        for (std::size_t v = 0; v < count; ++v) std::copy_n(x + v * stride, size(), padded_.data() + v * length_);
+        for (std::size_t v = 0; v < count; ++v)
+            std::copy_n(x + v * stride, size(), padded_.data() + v * length_);
         apply_padded(padded_.data(), result_.data(), count);
-        for (std::size_t v = 0; v < count; ++v) std::copy_n(result_.data() + v * length_, size(), y + v * stride);
+        for (std::size_t v = 0; v < count; ++v)
+            std::copy_n(result_.data() + v * length_, size(), y + v * stride);
     }
 
     // Vectors of length_ numbers, of which the last are zero.
@@ -223,14 +244,14 @@ class ComponentSearch {
     void multiply(const double* x, double* y, std::size_t count) {
         const std::size_t n = laplacian_.size();
         if (size() == n) {
-            laplacian_.apply(x, y, pool_, count, length_);
+            laplacian_.apply(x, y, pool_, count, length_, detail_);
         } else {
             full_.resize(count * n, 0.0);
             product_.resize(count * n);
             for (std::size_t v = 0; v < count; ++v)
                 for (std::size_t i = 0; i < size(); ++i)
                     full_[v * n + component_.vertices[i]] = x[v * length_ + i];
-            laplacian_.apply(full_.data(), product_.data(), pool_, count, n);
+            laplacian_.apply(full_.data(), product_.data(), pool_, count, n, detail_);
             for (std::size_t v = 0; v < count; ++v)
                 for (std::size_t i = 0; i < size(); ++i)
                     y[v * length_ + i] = product_[v * n + component_.vertices[i]];
@@ -242,10 +263,11 @@ class ComponentSearch {
     const Laplacian& laplacian_;
     const Component& component_;
     ThreadPool& pool_;
-    std::size_t length_;                   // of vectors over the component, padded with zeros
-    std::vector<double> known_;            // orthonormal, one after the other
+    std::size_t length_;                            // of vectors over the component, padded with zeros
+    std::vector<double> known_;                     // orthonormal, one after the other
     std::vector<double> inside_, padded_, result_;  // over the component, of one application
-    std::vector<double> full_, product_;   // over all vertices
+    std::vector<double> full_, product_;            // over all vertices
+    Detail detail_ = Detail::full;
     std::size_t n_products_ = 0;
     bool complete_ = true;
     bool looked_again_ = false;
@@ -281,7 +303,6 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
                                SolverOptions options, ThreadPool& pool) {
     const std::size_t n = laplacian.size();
     if (options.block == 0) options.block = laplacian.affinity().has_dense() ? 2 : 1;
-    if (const char* b = std::getenv("BLK")) options.block = static_cast<std::size_t>(std::atoi(b));
     if (k < 1 || k > n)
         throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
                                     std::to_string(k));
@@ -315,15 +336,18 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         add(std::move(isolated));
     }
 
-    // True residuals, and Rayleigh quotients for values.
-    std::vector<double> vectors, residuals;
-    for (const Candidate& candidate : candidates)
-        vectors.insert(vectors.end(), candidate.vector.begin(), candidate.vector.end());
-    std::vector<double> products(vectors.size());
-    laplacian.apply(vectors.data(), products.data(), pool, candidates.size(), n);
-    for (std::size_t j = 0; j < candidates.size(); ++j) {
+    // True residuals, and Rayleigh quotients for values. The constant vector of a graph in one piece has
+    // none: D is what the same products give for it.
+    const std::size_t n_exact = components.front().vertices.size() == n ? 1 : 0;
+    std::vector<double> vectors;
+    for (std::size_t j = n_exact; j < candidates.size(); ++j)
+        vectors.insert(vectors.end(), candidates[j].vector.begin(), candidates[j].vector.end());
+    std::vector<double> products(vectors.size()), residuals(n_exact, 0.0);
+    if (!vectors.empty())
+        laplacian.apply(vectors.data(), products.data(), pool, candidates.size() - n_exact, n);
+    for (std::size_t j = n_exact; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
-        const double* product = products.data() + j * n;
+        const double* product = products.data() + (j - n_exact) * n;
         if (j >= n_null)
             candidate.value = std::max(
                 0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
@@ -334,7 +358,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         }
         residuals.push_back(std::sqrt(squared));
     }
-    result.n_products += candidates.size();
+    result.n_products += candidates.size() - n_exact;
     result.converged = complete && candidates.size() == k &&
                        *std::max_element(residuals.begin(), residuals.end()) <= options.tolerance;
 

@@ -10,8 +10,9 @@
 
 namespace deepspec {
 
-// A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2], and the vector a
-// search starts from. It is applied to `count` vectors that are `stride` numbers apart.
+// A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2], and what a search
+// starts from: a vector, or for the native solver as many orthonormal ones as are wanted, which are nearly
+// right. It is applied to `count` vectors that are `stride` numbers apart.
 struct SymmetricOperator {
     std::size_t size = 0;
     std::function<void(const double* x, double* y, std::size_t count, std::size_t stride)> apply;

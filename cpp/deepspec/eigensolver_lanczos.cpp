@@ -18,9 +18,9 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-// Eigenpairs of the projected matrix H, ascending: values, the last rows of all vectors, which residuals need, and
-// whole vectors of the few that are asked for. The rotations that diagonalise H are kept; applied to a few unit
-// vectors they cost the square of the size of H, where all vectors take its cube.
+// Eigenpairs of the projected matrix H, ascending: values, the last rows of all vectors, which residuals
+// need, and whole vectors of the few that are asked for. The rotations that diagonalise H are kept; applied
+// to a few unit vectors they cost the square of the size of H, where all vectors take its cube.
 class RitzProblem {
   public:
     // H is tridiagonal, or anything symmetric.
@@ -139,8 +139,10 @@ class Factorization {
           projected_(MatrixXd::Zero(capacity, capacity)),
           remainder_(MatrixXd::Zero(padded(rows_), width)) {
         basis_.bottomRows(basis_.rows() - rows_).setZero();
-        remainder_.col(0).head(rows_) = VectorXd::Map(op.start.data(), rows_);
-        for (Index c = 1; c < width; ++c) remainder_.col(c).head(rows_) = fresh_direction();
+        const Index n_start = static_cast<Index>(op.start.size()) / rows_;
+        for (Index c = 0; c < width; ++c)
+            remainder_.col(c).head(rows_) =
+                c < n_start ? VectorXd(VectorXd::Map(op.start.data() + c * rows_, rows_)) : fresh_direction();
     }
 
     Index rows() const { return rows_; }
@@ -198,12 +200,15 @@ class Factorization {
         return (rows + unit - 1) / unit * unit;
     }
 
-    // Calls body(begin, end) for pieces of a long vector's rows, which do not depend on the number of threads.
+    static constexpr std::size_t piece = 1024;  // rows
+
+    // Calls body(begin, end) for pieces of the rows, which do not depend on the number of threads: a thread
+    // is woken where so many products of columns are worth it.
     template <class Body>
-    void for_pieces(const Body& body) const {
-        constexpr std::size_t piece = 1024;
+    void for_pieces(std::size_t n_products, const Body& body) const {
+        constexpr std::size_t worthwhile = 100'000;  // multiplications
         const auto length = static_cast<std::size_t>(basis_.rows());
-        if (op_.pool != nullptr)
+        if (op_.pool != nullptr && n_products * length > worthwhile)
             op_.pool->for_blocks(length, piece, body);
         else
             for (std::size_t begin = 0; begin < length; begin += piece)
@@ -213,9 +218,8 @@ class Factorization {
     // The dot products of columns as high as the basis, n_first of them with n_second.
     MatrixXd dots(const double* first, Index n_first, const double* second, Index n_second) const {
         const auto length = static_cast<std::size_t>(basis_.rows());
-        constexpr std::size_t piece = 1024;
         std::vector<MatrixXd> parts((length + piece - 1) / piece, MatrixXd(n_first, n_second));
-        for_pieces([&](std::size_t begin, std::size_t end) {
+        for_pieces(static_cast<std::size_t>(n_first * n_second), [&](std::size_t begin, std::size_t end) {
             kernels::selected().dots(first + begin, length, static_cast<std::size_t>(n_first), second + begin,
                                      static_cast<std::size_t>(n_second), end - begin,
                                      parts[begin / piece].data());
@@ -231,11 +235,12 @@ class Factorization {
     // Takes the directions of the basis from `first` on out of `count` columns of the remainder.
     Taken take_out(Index first, Index column, Index count) {
         const auto length = static_cast<std::size_t>(basis_.rows());
-        const auto n_taken = static_cast<std::size_t>(size_ - first), n_columns = static_cast<std::size_t>(count);
+        const auto n_taken = static_cast<std::size_t>(size_ - first),
+                   n_columns = static_cast<std::size_t>(count);
         const double* const basis = basis_.data() + static_cast<std::size_t>(first) * length;
         double* const x = remainder_.col(column).data();
         Taken taken{dots(basis, size_ - first, x, count)};
-        for_pieces([&](std::size_t begin, std::size_t end) {
+        for_pieces(n_taken * n_columns, [&](std::size_t begin, std::size_t end) {
             kernels::selected().subtract(basis + begin, length, n_taken, taken.coefficients.data(), x + begin,
                                          n_columns, end - begin);
         });
@@ -247,9 +252,9 @@ class Factorization {
         return taken;
     }
 
-    // Takes the basis out of `count` columns of the remainder and adds what was taken to the coefficients; again
-    // where that was most of one, since rounding is then as large as what is left (Daniel, Gragg, Kaufman and
-    // Stewart, Math. Comp. 30, 1976).
+    // Takes the basis out of `count` columns of the remainder and adds what was taken to the coefficients;
+    // again where that was most of one, since rounding is then as large as what is left (Daniel, Gragg,
+    // Kaufman and Stewart, Math. Comp. 30, 1976).
     void orthogonalize(Index column, Index count, MatrixXd& coefficients) {
         for (;;) {
             const Taken taken = take_out(0, column, count);
@@ -264,8 +269,12 @@ class Factorization {
             MatrixXd ignored = MatrixXd::Zero(size_, 1);
             orthogonalize(c, 1, ignored);
         }
-        while (!(norm(c) > breakdown)) start_afresh(c);
-        basis_.col(size_) = remainder_.col(c) / norm(c);
+        double length = norm(c);
+        while (!(length > breakdown)) {
+            start_afresh(c);
+            length = norm(c);
+        }
+        basis_.col(size_) = remainder_.col(c) / length;
         ++size_;
     }
 
@@ -336,14 +345,14 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
                                      const SolverOptions& options) {
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
     const Index capacity = std::min(rows, static_cast<Index>(krylov_dimension(op.size, count)));
+    const Index n_start = static_cast<Index>(op.start.size()) / rows;
+    const double target = (n_start > 1 ? 0.9 : 0.5) * options.tolerance;
     // A block must fit many times.
-    const Index width = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows
-                            ? static_cast<Index>(options.block)
-                            : 1;
-    const double target = options.tolerance / 2;
+    const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows;
+    const Index width = n_start > 1 ? n_start : in_blocks ? static_cast<Index>(options.block) : 1;
     Factorization factorization(op, capacity, width);
     RitzPairs result;
-    Index next_check = std::min(capacity, 2 * wanted + 8 * width);
+    Index next_check = n_start > 1 ? 0 : std::min(capacity, 2 * wanted + 8 * width);
     Index last_check = 0;
     double last_residual = 0.0;
     for (;;) {
@@ -375,8 +384,9 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const double rate = last_check > 0 && last_check < size
                                 ? std::log(last_residual / residual) / static_cast<double>(size - last_check)
                                 : 0.0;
-        const double steps =
-            rate > 0.0 ? std::ceil(std::log(residual / target) / rate) : 4.0 * static_cast<double>(width);
+        const double steps = rate > 0.0    ? std::ceil(std::log(residual / target) / rate)
+                             : n_start > 1 ? static_cast<double>(width)
+                                           : 4.0 * static_cast<double>(width);
         last_check = size;
         last_residual = residual;
         next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0 * static_cast<double>(width)));

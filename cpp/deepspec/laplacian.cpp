@@ -62,10 +62,10 @@ Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, d
                                     " and " + std::to_string(sparse->n) + " rows");
 }
 
-void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                        std::size_t stride) const {
+void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                        Detail detail) const {
     std::optional<TiledMatrix::Product> dense;
-    if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride);
+    if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride, detail);
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
     const std::size_t n_sparse = (n_ + block - 1) / block;
     const std::vector<double> pairs = sparse_ ? in_pairs(x, n_, count, stride) : std::vector<double>();
@@ -107,8 +107,8 @@ void Affinity::multiply_sparse(const double* x, double* y, std::size_t stride, s
             for (std::size_t v = 0; v < COUNT; ++v)
                 sums[v] += values[slot] * x[COUNT * static_cast<std::size_t>(columns[slot]) + v];
         for (std::size_t v = 0; v < COUNT; ++v)
-            y[v * stride + i] = sparse_weight_ * ((sums[v] + sums[COUNT + v]) +
-                                              (sums[2 * COUNT + v] + sums[3 * COUNT + v]));
+            y[v * stride + i] =
+                sparse_weight_ * ((sums[v] + sums[COUNT + v]) + (sums[2 * COUNT + v] + sums[3 * COUNT + v]));
     }
 }
 
@@ -130,6 +130,13 @@ void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, do
             }
         }
     }
+}
+
+std::vector<Entries> entries_to_try(std::size_t n, bool fast) {
+    if (n <= 512) return {Entries::float32};
+    const Entries fixed = n <= 6000 ? Entries::fixed16 : Entries::split16;
+    if (fast) return {Entries::fixed8, fixed, Entries::float32};
+    return {fixed, Entries::float32};
 }
 
 Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& pool)
@@ -159,14 +166,14 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
         scale_ = *std::max_element(degrees_.begin(), degrees_.end());
 }
 
-void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                      std::size_t stride) const {
+void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                      Detail detail) const {
     const std::size_t n = size();
-    std::vector<double> weighted(count * n);
+    Buffer<double> weighted(count * n), products(count * n);
     for (std::size_t vector = 0; vector < count; ++vector)
-        for (std::size_t i = 0; i < n; ++i) weighted[vector * n + i] = factors_[i] * x[vector * stride + i];
-    std::vector<double> products(count * n);
-    affinity_.multiply(weighted.data(), products.data(), pool, count, n);
+        for (std::size_t i = 0; i < n; ++i)
+            weighted.data()[vector * n + i] = factors_[i] * x[vector * stride + i];
+    affinity_.multiply(weighted.data(), products.data(), pool, count, n, detail);
     const double inverse_scale = 1.0 / scale_;
     for (std::size_t vector = 0; vector < count; ++vector) {
         const double* in = x + vector * stride;
@@ -179,9 +186,12 @@ void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t 
     }
 }
 
-bool Laplacian::tolerates_fixed16(double tolerance) const {
-    const double error = 2.0 * std::sqrt(static_cast<double>(size()) / 12.0) * 0x1p-16;
-    return error <= 0.5 * tolerance * *std::min_element(degrees_.begin(), degrees_.end());
+bool Laplacian::tolerates(Entries entries, double tolerance) const {
+    if (entries == Entries::float32) return true;
+    const bool coarse = entries == Entries::fixed8;
+    const double error = 2.0 * std::sqrt(static_cast<double>(size()) / 12.0) * (coarse ? 0x1p-8 : 0x1p-16);
+    const double smallest_degree = *std::min_element(degrees_.begin(), degrees_.end());
+    return error <= 0.5 * (coarse ? coarse_tolerance : tolerance) * smallest_degree;
 }
 
 std::vector<std::size_t> Laplacian::components(double negligible) const {

@@ -19,12 +19,14 @@ class Affinity {
 
     std::size_t size() const { return n_; }
     bool has_dense() const { return dense_ != nullptr; }
+    bool has_coarse() const { return has_dense() && dense_->has_coarse(); }
 
     // y = W x, the same bits for any number of threads.
     void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, n_); }
 
     // The same for `count` vectors, `stride` numbers apart.
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride) const;
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                  Detail detail = Detail::full) const;
 
     // visit(i, j, entry) for the positive entries of either part, weighted; each dense one once. Ends when it
     // returns false.
@@ -42,9 +44,14 @@ class Affinity {
     std::size_t n_;
 };
 
-// Whether fixed16 entries of W's dense part are worth trying: from 512 rows on, products with float32 ones
-// wait for memory beyond the second-level cache.
-constexpr bool prefers_fixed16(std::size_t n) { return n > 512; }
+// How to keep W's dense part: the first of these that fits and that its graph tolerates. Up to 512 rows
+// float32 stays in the second-level cache. Up to 6000 fixed16 stays in the third-level one; beyond, most of a
+// search reads the upper half of the digits alone.
+std::vector<Entries> entries_to_try(std::size_t n, bool fast);
+
+// What fixed8 entries, and the upper half of split16's, may do to residuals: what is expected is a tenth of
+// it.
+constexpr double coarse_tolerance = 8e-4;
 
 enum class LaplacianKind {
     normalized,   // I - D^-1/2 W D^-1/2
@@ -72,12 +79,13 @@ class Laplacian {
     void apply(const double* x, double* y, ThreadPool& pool) const { apply(x, y, pool, 1, size()); }
 
     // The same for `count` vectors, `stride` numbers apart.
-    void apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride) const;
+    void apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+               Detail detail = Detail::full) const;
 
-    // Whether the errors of fixed16 entries of W stay below half of an eigensolver's tolerance. They are
-    // spread evenly over 2^-16, so as a symmetric random matrix they have norm 2 sqrt(n / 12) 2^-16, and
-    // beside them stands the smallest degree.
-    bool tolerates_fixed16(double tolerance) const;
+    // Whether the errors of W's entries, kept so, stay below half of an eigensolver's tolerance, or for
+    // fixed8 of coarse_tolerance. They are spread evenly over a digit's unit, so as a symmetric random matrix
+    // they have norm 2 sqrt(n / 12) units, and beside them stands the smallest degree.
+    bool tolerates(Entries entries, double tolerance) const;
 
     // For every vertex the number of its connected component, 0, 1, … by first vertex, where entries of
     // L / scale up to `negligible` do not connect.

@@ -217,6 +217,8 @@ Buffer<Number>::~Buffer() {
 template class Buffer<std::byte>;
 template class Buffer<double>;
 template class Buffer<float>;
+template class Buffer<std::int8_t>;
+template class Buffer<std::uint8_t>;
 template class Buffer<std::uint16_t>;
 template class Buffer<std::uint32_t>;
 

@@ -28,10 +28,12 @@ std::string to_text(double number) {
 }  // namespace
 
 TiledMatrix::TiledMatrix(std::size_t n, Entries entries) : TiledMatrix(n, TileSource()) {
-    if (entries == Entries::float32)
-        floats_ = Buffer<float>(n_tiles() * tile_entries);
-    else
-        fixed_ = Buffer<std::uint16_t>(n_tiles() * tile_entries);
+    entries_ = entries;
+    const std::size_t size = n_tiles() * tile_entries;
+    if (entries == Entries::float32) floats_ = Buffer<float>(size);
+    if (entries == Entries::fixed16) fixed_ = Buffer<std::uint16_t>(size);
+    if (entries == Entries::split16 || entries == Entries::fixed8) high_ = Buffer<std::uint8_t>(size);
+    if (entries == Entries::split16) low_ = Buffer<std::int8_t>(size);
 }
 
 TiledMatrix::TiledMatrix(std::size_t n, TileSource source)
@@ -51,7 +53,7 @@ TiledMatrix::TiledMatrix(std::size_t n, TileSource source)
 
 double TiledMatrix::bytes(std::size_t n, Entries entries) {
     const double rows = std::ceil(static_cast<double>(n) / tile_size);
-    const std::size_t entry = entries == Entries::float32 ? sizeof(float) : sizeof(std::uint16_t);
+    const std::size_t entry = entries == Entries::float32 ? 4 : entries == Entries::fixed8 ? 1 : 2;
     return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * entry);
 }
 
@@ -84,10 +86,13 @@ TiledMatrix::Position TiledMatrix::position(std::size_t tile) const {
 
 void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* entries) {
     const std::size_t first = number(row, column) * tile_entries;
-    if (floats_.size() > 0)
+    const kernels::Kernels& kernel = kernels::selected();
+    if (entries_ == Entries::float32)
         std::copy(entries, entries + tile_entries, floats_.data() + first);
+    else if (entries_ == Entries::fixed16)
+        kernel.to_fixed(entries, fixed_.data() + first);
     else
-        kernels::selected().to_fixed(entries, fixed_.data() + first);
+        kernel.to_halves(entries, high_.data() + first, has_coarse() ? low_.data() + first : nullptr);
 }
 
 void TiledMatrix::get_row(std::size_t i, std::size_t column, float* entries) const {
@@ -113,8 +118,10 @@ float TiledMatrix::at(std::size_t i, std::size_t j) const {
 }
 
 float TiledMatrix::kept_entry(std::size_t index) const {
-    return floats_.size() > 0 ? floats_.data()[index]
-                              : static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
+    if (entries_ == Entries::float32) return floats_.data()[index];
+    if (entries_ == Entries::fixed16) return static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
+    const int low = has_coarse() ? low_.data()[index] : 0;
+    return static_cast<float>(256 * high_.data()[index] + low) / kernels::fixed_one;
 }
 
 void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
@@ -125,14 +132,18 @@ void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
 }
 
 TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::size_t count,
-                              std::size_t stride)
+                              std::size_t stride, Detail detail)
     : matrix_(matrix),
       count_(count),
       stride_(stride),
+      detail_(detail),
       x_(count * matrix.tile_rows_ * tile_size),
       sums_(count * n_tasks() * 2 * side()) {
     const std::size_t n = matrix.n_, padded = matrix.tile_rows_ * tile_size;
-    const double unit = matrix.fixed_.size() > 0 ? 1.0 / static_cast<double>(kernels::fixed_one) : 1.0;
+    const float one = takes_high()                          ? kernels::high_one
+                      : matrix.entries_ == Entries::float32 ? 1.0f
+                                                            : kernels::fixed_one;
+    const double unit = 1.0 / static_cast<double>(one);
     for (std::size_t vector = 0; vector < count; ++vector) {
         float* out = x_.data() + vector * padded;
         for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(unit * x[vector * stride + i]);
@@ -151,8 +162,7 @@ const double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) c
 void TiledMatrix::Product::run(std::size_t task) {
     const kernels::Kernels& kernel = kernels::selected();
     const Block& block = matrix_.blocks_[task];
-    for (std::size_t vector = 0; vector < count_; ++vector)
-        std::fill_n(sums(vector, task), 2 * side(), 0.0);
+    for (std::size_t vector = 0; vector < count_; ++vector) std::fill_n(sums(vector, task), 2 * side(), 0.0);
     alignas(64) std::array<float, tile_entries> computed;
     std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
     const std::size_t padded = matrix_.tile_rows_ * tile_size, lanes_size = tile_size * kernels::most_lanes;
@@ -168,19 +178,29 @@ void TiledMatrix::Product::run(std::size_t task) {
                                     row_lanes.data() + vector * lanes_size,
                                     block.on_diagonal() && r == c ? twice.data() : columns};
             }
-            const std::size_t first = (block.first_tile + block.tile(r, c)) * tile_entries;
-            if (matrix_.source_) {
-                matrix_.source_(block.row + r, block.column + c, computed.data());
-                kernel.product(computed.data(), products.data(), count_);
-            } else if (matrix_.fixed_.size() > 0) {
-                kernel.product_fixed(matrix_.fixed_.data() + first, products.data(), count_);
-            } else {
-                kernel.product(matrix_.floats_.data() + first, products.data(), count_);
-            }
+            multiply_tile(block.row + r, block.column + c, products.data(), computed.data());
         }
         for (std::size_t vector = 0; vector < count_; ++vector)
             kernel.add_lanes(row_lanes.data() + vector * lanes_size, sums(vector, task) + r * tile_size);
     }
+}
+
+void TiledMatrix::Product::multiply_tile(std::size_t row, std::size_t column,
+                                         const kernels::TileProduct* products, float* computed) const {
+    const kernels::Kernels& kernel = kernels::selected();
+    if (matrix_.source_) {
+        matrix_.source_(row, column, computed);
+        return kernel.product(computed, products, count_);
+    }
+    const std::size_t first = matrix_.number(row, column) * tile_entries;
+    if (matrix_.entries_ == Entries::float32)
+        kernel.product(matrix_.floats_.data() + first, products, count_);
+    else if (matrix_.entries_ == Entries::fixed16)
+        kernel.product_fixed(matrix_.fixed_.data() + first, products, count_);
+    else if (takes_high())
+        kernel.product_high(matrix_.high_.data() + first, products, count_);
+    else
+        kernel.product_halves(matrix_.high_.data() + first, matrix_.low_.data() + first, products, count_);
 }
 
 void TiledMatrix::Product::add_to(double* y, ThreadPool& pool) const {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
 
@@ -13,7 +14,15 @@ namespace deepspec {
 // How the entries of a TiledMatrix are kept.
 enum class Entries {
     float32,
-    fixed16  // from 0 to 1 with an error of up to 2^-17
+    fixed16,  // from 0 to 1 with an error of up to 2^-17
+    split16,  // the same, with the halves of the digits apart
+    fixed8    // the upper half alone: an error of up to 2^-9
+};
+
+// What a product takes of the entries.
+enum class Detail {
+    full,
+    coarse  // of split16 the upper half, which is half as much to read
 };
 
 // A symmetric n x n matrix, kept as its upper half in square tiles; zero beyond n. Tiles lie together in
@@ -51,6 +60,9 @@ class TiledMatrix {
     // Writes the tile_size entries of row i in a column of tiles, not left of the diagonal.
     void get_row(std::size_t i, std::size_t column, float* entries) const;
 
+    // Whether a product can be coarse.
+    bool has_coarse() const { return entries_ == Entries::split16; }
+
     // The entry at any (i, j).
     float at(std::size_t i, std::size_t j) const;
 
@@ -82,9 +94,12 @@ class TiledMatrix {
 
     std::size_t n_, tile_rows_, block_side_, block_rows_;
     std::vector<Block> blocks_;
-    Buffer<float> floats_;  // one of the three is there
+    Entries entries_ = Entries::float32;
+    Buffer<float> floats_;
     Buffer<std::uint16_t> fixed_;
-    TileSource source_;
+    Buffer<std::uint8_t> high_;  // of split16 and fixed8
+    Buffer<std::int8_t> low_;    // of split16
+    TileSource source_;          // where nothing is kept
 };
 
 // Products W x of a few vectors in steps: run(task) for every task, in any order and on any thread, then
@@ -93,7 +108,8 @@ class TiledMatrix {
 class TiledMatrix::Product {
   public:
     // `count` vectors, `stride` numbers apart. Refers to the matrix, which must outlive it.
-    Product(const TiledMatrix& matrix, const double* x, std::size_t count, std::size_t stride);
+    Product(const TiledMatrix& matrix, const double* x, std::size_t count, std::size_t stride,
+            Detail detail = Detail::full);
 
     std::size_t n_tasks() const { return matrix_.blocks_.size(); }
     void run(std::size_t task);
@@ -108,8 +124,15 @@ class TiledMatrix::Product {
     const double* sums(std::size_t vector, std::size_t task) const;
     void add_block_row(std::size_t vector, std::size_t block_row, double* y) const;
 
+    bool takes_high() const {
+        return matrix_.entries_ == Entries::fixed8 || (matrix_.has_coarse() && detail_ == Detail::coarse);
+    }
+    void multiply_tile(std::size_t row, std::size_t column, const kernels::TileProduct* products,
+                       float* computed) const;
+
     const TiledMatrix& matrix_;
     std::size_t count_, stride_;
+    Detail detail_;
     Buffer<float> x_;
     Buffer<double> sums_;
 };

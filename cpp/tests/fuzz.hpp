@@ -67,6 +67,9 @@ inline void copy_tile(const Dense& matrix, std::size_t row, std::size_t column, 
             tile[i % side * side + j % side] = static_cast<float>(matrix(i, j));
 }
 
+inline constexpr auto all_entries = {deepspec::Entries::float32, deepspec::Entries::fixed16,
+                                     deepspec::Entries::split16, deepspec::Entries::fixed8};
+
 inline deepspec::TiledMatrix tiled(const Dense& matrix, deepspec::Entries entries) {
     deepspec::TiledMatrix result(matrix.n, entries);
     std::vector<float> numbers(deepspec::TiledMatrix::tile_size * deepspec::TiledMatrix::tile_size);

@@ -275,9 +275,11 @@ void try_gram(Random& random) {
 
 void try_tiles(Random& random) {
     const Dense matrix = random_matrix(random.size(1, random.chance(0.9) ? 400 : 1500), random);
-    for (const Entries entries : {Entries::float32, Entries::fixed16}) {
+    for (const Entries entries : all_entries) {
         const TiledMatrix tiles = tiled(matrix, entries);
-        const double error = entries == Entries::float32 ? 0.0 : fixed16_error;
+        const double error = entries == Entries::float32  ? 0.0
+                             : entries == Entries::fixed8 ? 256.0 * fixed16_error
+                                                          : fixed16_error;
         for (std::size_t i = 0; i < matrix.n; ++i)
             for (std::size_t j = 0; j < matrix.n; ++j)
                 CHECK_NEAR(static_cast<double>(tiles.at(i, j)), matrix(i, j), error);

@@ -23,6 +23,7 @@ using deepspec::kernels::panel_size;
 using deepspec::kernels::strip_size;
 using deepspec::kernels::tile_entries;
 using deepspec::kernels::tile_size;
+using deepspec::kernels::TileProduct;
 
 namespace {
 
@@ -146,21 +147,17 @@ struct Vector {
         : rows(random_floats(tile_size, seed)), columns(random_floats(tile_size, seed + 100)) {}
 };
 
-template <class Entry>
-std::vector<Sums> products(const Kernels& kernels, const std::vector<Entry>& tile,
-                           const std::vector<Vector>& vectors) {
+// product(products, count) is one of the kernels, of some tile.
+template <class Product>
+std::vector<Sums> products(const Kernels& kernels, const std::vector<Vector>& vectors, Product product) {
     std::vector<Sums> sums(vectors.size());
     std::vector<std::vector<float>> lanes(vectors.size(), std::vector<float>(tile_size * most_lanes));
-    std::vector<deepspec::kernels::TileProduct> asked;
+    std::vector<TileProduct> asked;
     for (std::size_t v = 0; v < vectors.size(); ++v)
         asked.push_back(
             {vectors[v].rows.data(), vectors[v].columns.data(), lanes[v].data(), sums[v].columns.data()});
-    if constexpr (std::is_same_v<Entry, float>)
-        kernels.product(tile.data(), asked.data(), asked.size());
-    else
-        kernels.product_fixed(tile.data(), asked.data(), asked.size());
-    for (std::size_t v = 0; v < vectors.size(); ++v)
-        kernels.add_lanes(lanes[v].data(), sums[v].rows.data());
+    product(asked.data(), asked.size());
+    for (std::size_t v = 0; v < vectors.size(); ++v) kernels.add_lanes(lanes[v].data(), sums[v].rows.data());
     return sums;
 }
 
@@ -173,13 +170,15 @@ std::vector<Vector> some_vectors(std::size_t count) {
 void check_product(const Kernels& kernels, std::size_t count) {
     const std::vector<float> tile = random_floats(tile_entries, 3);
     const std::vector<Vector> vectors = some_vectors(count);
-    const std::vector<Sums> sums = products(kernels, tile, vectors);
+    const std::vector<Sums> sums = products(
+        kernels, vectors,
+        [&](const TileProduct* asked, std::size_t n_asked) { kernels.product(tile.data(), asked, n_asked); });
     for (std::size_t v = 0; v < count; ++v)
         for (std::size_t i = 0; i < tile_size; ++i) {
             double row = Sums::before, column = Sums::before;
             for (std::size_t j = 0; j < tile_size; ++j) {
-                row += static_cast<double>(tile[i * tile_size + j]) *
-                       static_cast<double>(vectors[v].columns[j]);
+                row +=
+                    static_cast<double>(tile[i * tile_size + j]) * static_cast<double>(vectors[v].columns[j]);
                 column +=
                     static_cast<double>(tile[j * tile_size + i]) * static_cast<double>(vectors[v].rows[j]);
             }
@@ -194,20 +193,42 @@ void check_fixed_point(const Kernels& kernels) {
     tile[0] = 0.0f;
     tile[1] = 1.0f;
     tile[2] = std::nextafter(1.0f, 2.0f);
+    std::vector<std::uint8_t> high(tile_entries), high_alone(tile_entries);
+    std::vector<std::int8_t> low(tile_entries);
     std::vector<std::uint16_t> fixed(tile_entries);
     kernels.to_fixed(tile.data(), fixed.data());
-    CHECK_EQUAL(fixed[0], 0u);
-    CHECK_EQUAL(fixed[1], 65535u);
-    CHECK_EQUAL(fixed[2], 65535u);
-    for (std::size_t i = 0; i < tile_entries; ++i)
-        CHECK_NEAR(static_cast<double>(fixed[i]) / 65535.0, static_cast<double>(std::min(tile[i], 1.0f)),
+    kernels.to_halves(tile.data(), high.data(), low.data());
+    kernels.to_halves(tile.data(), high_alone.data(), nullptr);
+    CHECK(high_alone == high);
+    std::vector<float> whole(tile_entries), upper(tile_entries);
+    for (std::size_t i = 0; i < tile_entries; ++i) {
+        CHECK_EQUAL(256 * high[i] + low[i], static_cast<int>(fixed[i]));
+        whole[i] = static_cast<float>(fixed[i]);
+        upper[i] = static_cast<float>(high[i]);
+        CHECK_NEAR(static_cast<double>(whole[i]) / 65280.0, static_cast<double>(std::min(tile[i], 1.0f)),
                    7.7e-6);
+    }
+    CHECK_EQUAL(whole[0], 0.0f);
+    CHECK_EQUAL(whole[1], 65280.0f);
+    CHECK_EQUAL(whole[2], 65280.0f);
 
-    // Whole numbers up to 65535 and small vectors: the product is that of the float tile, to the last bit.
-    std::vector<float> whole(fixed.begin(), fixed.end());
+    // Whole numbers up to 65280 and small vectors: the product is that of the float tile, to the last bit.
     for (const std::size_t count : {1u, 2u, 3u}) {
         const std::vector<Vector> vectors = some_vectors(count);
-        CHECK(products(kernels, fixed, vectors) == products(kernels, whole, vectors));
+        const auto of_floats = [&](const std::vector<float>& numbers) {
+            return products(kernels, vectors, [&](const TileProduct* asked, std::size_t n) {
+                kernels.product(numbers.data(), asked, n);
+            });
+        };
+        CHECK(of_floats(whole) == products(kernels, vectors, [&](const TileProduct* asked, std::size_t n) {
+                  kernels.product_fixed(fixed.data(), asked, n);
+              }));
+        CHECK(of_floats(whole) == products(kernels, vectors, [&](const TileProduct* asked, std::size_t n) {
+                  kernels.product_halves(high.data(), low.data(), asked, n);
+              }));
+        CHECK(of_floats(upper) == products(kernels, vectors, [&](const TileProduct* asked, std::size_t n) {
+                  kernels.product_high(high.data(), asked, n);
+              }));
     }
 }
 
@@ -309,7 +330,8 @@ void check_long_vectors(const Kernels& kernels, std::size_t count, std::size_t n
     const std::size_t stride = length + deepspec::kernels::length_unit;
     std::mt19937 random(10);
     std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-    std::vector<double> vectors(count * stride), x(n_x * stride), factors(count * n_x), products(count * n_x, NAN);
+    std::vector<double> vectors(count * stride), x(n_x * stride), factors(count * n_x),
+        products(count * n_x, NAN);
     for (std::vector<double>* numbers : {&vectors, &x, &factors})
         for (double& number : *numbers) number = uniform(random);
     kernels.dots(vectors.data(), stride, count, x.data(), n_x, length, products.data());

@@ -13,7 +13,7 @@ using kernels::tile_size;
 
 namespace {
 
-constexpr Entries kinds[] = {Entries::float32, Entries::fixed16};
+constexpr Entries kinds[] = {Entries::float32, Entries::fixed16, Entries::split16, Entries::fixed8};
 constexpr std::size_t sizes[] = {1, 95, 96, 97, 300, 2000};
 
 // A symmetric matrix of numbers from 0 to 1, row-major.
@@ -40,7 +40,9 @@ TiledMatrix tile(const std::vector<float>& matrix, std::size_t n, Entries entrie
 }
 
 void keeps_its_entries(Entries entries) {
-    const double error = entries == Entries::fixed16 ? 0x1p-17 * 1.01 : 0.0;
+    const double error = entries == Entries::float32  ? 0.0
+                         : entries == Entries::fixed8 ? 0x1p-9 * 1.01
+                                                      : 0x1p-17 * 1.01;
     for (const std::size_t n : sizes) {
         const std::vector<float> matrix = random_matrix(n);
         const TiledMatrix tiled = tile(matrix, n, entries);
@@ -113,6 +115,23 @@ void multiplies_several_vectors(Entries entries) {
     CHECK(y == expected);
 }
 
+// The upper half of the digits is what fixed8 keeps.
+void coarse_products() {
+    constexpr std::size_t n = 300;
+    const std::vector<float> numbers = random_matrix(n);
+    const TiledMatrix split = tile(numbers, n, Entries::split16), coarse = tile(numbers, n, Entries::fixed8);
+    CHECK(split.has_coarse());
+    CHECK(!coarse.has_coarse());
+    std::vector<double> x(n), expected(n), y(n, 0.0);
+    for (std::size_t i = 0; i < n; ++i) x[i] = std::sin(static_cast<double>(i));
+    ThreadPool pool(2);
+    coarse.multiply(x.data(), expected.data(), pool);
+    TiledMatrix::Product product(split, x.data(), 1, n, Detail::coarse);
+    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
+    product.add_to(y.data(), pool);
+    CHECK(y == expected);
+}
+
 template <class Scalar>
 void packs_dense() {
     ThreadPool pool(2);
@@ -143,6 +162,8 @@ void sizes_are_told_in_advance() {
     CHECK_EQUAL(matrix.n_tiles(), 66u);
     CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::float32), 66.0 * 96.0 * 96.0 * 4.0);
     CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::fixed16), 66.0 * 96.0 * 96.0 * 2.0);
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::split16), 66.0 * 96.0 * 96.0 * 2.0);
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::fixed8), 66.0 * 96.0 * 96.0);
     CHECK(TiledMatrix::product_bytes(1000, 2) > 2.0 * TiledMatrix::product_bytes(1000, 1) * 0.9);
     CHECK(TiledMatrix::product_bytes(20000, 1) < 0.03 * TiledMatrix::bytes(20000, Entries::fixed16));
 }
@@ -156,6 +177,7 @@ int main() {
         multiplies_several_vectors(entries);
     }
     works_tiles_out();
+    coarse_products();
     packs_dense<float>();
     packs_dense<double>();
     sizes_are_told_in_advance();

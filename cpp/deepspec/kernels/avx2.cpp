@@ -20,11 +20,29 @@ struct Avx2 {
         const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
         return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(entries));
     }
-    static void store_fixed(std::uint16_t* p, type a) {
+    static type load(const std::uint8_t* p) {
+        const __m128i entries = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(entries));
+    }
+    static type load(const std::int8_t* p) {
+        const __m128i entries = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(entries));
+    }
+    static __m128i to_words(type a) {
         const __m256i wide = _mm256_cvttps_epi32(a);
-        const __m128i entries =
-            _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), entries);
+        return _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    }
+    static void store_bytes(void* p, __m128i words) {
+        _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+    static void store_fixed(std::uint16_t* p, type a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_words(a));
+    }
+    static void store_high(std::uint8_t* p, type a) {
+        store_bytes(p, _mm_srli_epi16(_mm_add_epi16(to_words(a), _mm_set1_epi16(128)), 8));
+    }
+    static void store_low(std::int8_t* p, type a) {
+        store_bytes(p, _mm_and_si128(to_words(a), _mm_set1_epi16(255)));
     }
     // out[r] += the sum of rows[r]
     static void add_sums(const type (&rows)[4], float* out) {
@@ -81,8 +99,11 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          scale<double>,
                                                          blend<Avx2>,
                                                          tile_to_fixed<Avx2>,
-                                                         multiply_tile<Avx2, 2, 4, 1, 2, float>,
-                                                         multiply_tile<Avx2, 2, 4, 1, 2, std::uint16_t>,
+                                                         tile_to_halves<Avx2>,
+                                                         Products<Avx2, 2, 4, 1, 2>::of_floats,
+                                                         Products<Avx2, 2, 4, 1, 2>::of_fixed,
+                                                         Products<Avx2, 2, 4, 1, 2>::of_halves,
+                                                         Products<Avx2, 2, 4, 1, 2>::of_high,
                                                          add_lanes<Avx2>,
                                                          near_boxes<Avx2>,
                                                          scan_leaf<Avx2>,

@@ -20,8 +20,23 @@ struct Avx512 {
         const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
         return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(entries));
     }
+    static type load(const std::uint8_t* p) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(entries));
+    }
+    static type load(const std::int8_t* p) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(entries));
+    }
     static void store_fixed(std::uint16_t* p, type a) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a)));
+    }
+    static void store_high(std::uint8_t* p, type a) {
+        const __m512i nearest = _mm512_add_epi32(_mm512_cvttps_epi32(a), _mm512_set1_epi32(128));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_srli_epi32(nearest, 8)));
+    }
+    static void store_low(std::int8_t* p, type a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(a)));
     }
     // out[r] += the sum of rows[r]
     static void add_sums(const type (&rows)[4], float* out) {
@@ -79,8 +94,11 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            scale<double>,
                                                            blend<Avx512>,
                                                            tile_to_fixed<Avx512>,
-                                                           multiply_tile<Avx512, 4, 6, 1, 6, float>,
-                                                           multiply_tile<Avx512, 4, 6, 1, 6, std::uint16_t>,
+                                                           tile_to_halves<Avx512>,
+                                                           Products<Avx512, 4, 6, 1, 6>::of_floats,
+                                                           Products<Avx512, 4, 6, 1, 6>::of_fixed,
+                                                           Products<Avx512, 4, 6, 1, 6>::of_halves,
+                                                           Products<Avx512, 4, 6, 1, 6>::of_high,
                                                            add_lanes<Avx512>,
                                                            near_boxes<Avx512>,
                                                            scan_leaf<Avx512>,

@@ -14,7 +14,9 @@ inline constexpr std::size_t tile_size = 2 * panel_size;
 inline constexpr std::size_t tile_entries = tile_size * tile_size;
 inline constexpr std::size_t most_lanes = 16;  // of any instruction set
 
-inline constexpr float fixed_one = 65535.0f;
+// A fixed-point entry is 256 high + low, in units of 1 / fixed_one: high from 0 to 255, low from -128 to 127.
+inline constexpr float high_one = 255.0f;
+inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
 inline constexpr std::size_t length_unit = 8;  // what the lengths of long vectors are a multiple of
 
@@ -40,8 +42,8 @@ struct Gram {
                      float* out);
 };
 
-// y_columns += tile^T x_rows, and tile x_columns is added to the rows' partial sums, (tile_size, lanes) with at
-// most most_lanes.
+// y_columns += tile^T x_rows, and tile x_columns is added to the rows' partial sums, (tile_size, lanes) with
+// at most most_lanes.
 struct TileProduct {
     const float* x_rows;
     const float* x_columns;
@@ -66,14 +68,22 @@ struct Kernels {
     // numbers.
     void (*blend)(const float* const* rows, const float* weights, float scale, float least, float* tile);
 
-    // fixed = tile in units of 1 / fixed_one, rounded; entries from 0 to (a rounding error above) 1.
+    // The entries of a tile, from 0 to (a rounding error above) 1, rounded to 1 / fixed_one.
     void (*to_fixed)(const float* tile, std::uint16_t* fixed);
+
+    // The same with the halves of the digits apart; `low` may be null.
+    void (*to_halves)(const float* tile, std::uint8_t* high, std::int8_t* low);
 
     // The products of a tile with `count` vectors, for both halves of the matrix it stands for.
     void (*product)(const float* tile, const TileProduct* products, std::size_t count);
 
-    // The same for a fixed-point tile, without dividing by fixed_one.
+    // The same for a fixed-point tile, times fixed_one.
     void (*product_fixed)(const std::uint16_t* tile, const TileProduct* products, std::size_t count);
+    void (*product_halves)(const std::uint8_t* high, const std::int8_t* low, const TileProduct* products,
+                           std::size_t count);
+
+    // The same for the upper half of the digits, times high_one.
+    void (*product_high)(const std::uint8_t* high, const TileProduct* products, std::size_t count);
 
     // y += the rows' partial sums.
     void (*add_lanes)(const float* row_lanes, double* y);
@@ -97,10 +107,10 @@ struct Kernels {
     // Moves what is within the limit to the front, in order, and returns how many there are.
     std::size_t (*keep_near)(float* distances, std::int32_t* slots, std::size_t count, float limit);
 
-    // products[m * count + j] = the dot product of vector j with the m-th of n_x; both kinds are `stride` numbers
-    // apart.
-    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x, std::size_t n_x,
-                 std::size_t length, double* products);
+    // products[m * count + j] = the dot product of vector j with the m-th of n_x; both kinds are `stride`
+    // numbers apart.
+    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+                 std::size_t n_x, std::size_t length, double* products);
 
     // The m-th x -= sum_j factors[m * count + j] vector j.
     void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,

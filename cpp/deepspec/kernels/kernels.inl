@@ -1,7 +1,7 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats greater, lesser, add_sums, add_to (doubles), and load and store_fixed for 16-bit integers; of
-// doubles sum.
+// of floats greater, lesser, add_sums, add_to (doubles), load for integers, and store_fixed, store_high and
+// store_low for a fixed-point number and its halves; of doubles sum.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
 // length. Entry is a channel, or what V takes for several at once.
@@ -104,13 +104,26 @@ inline void blend(const float* const* rows, const float* weights, float scale, f
     }
 }
 
+// 16 bits, rounded if they are cut off.
+template <class V>
+inline typename V::type fixed_entries(const float* tile) {
+    using deepspec::kernels::fixed_one;
+    const typename V::type one = V::broadcast(fixed_one);
+    return V::lesser(V::multiply_add(V::load(tile), one, V::broadcast(0.5f)), one);
+}
+
 template <class V>
 inline void tile_to_fixed(const float* tile, std::uint16_t* fixed) {
-    using deepspec::kernels::fixed_one;
+    for (std::size_t i = 0; i < deepspec::kernels::tile_entries; i += V::width)
+        V::store_fixed(fixed + i, fixed_entries<V>(tile + i));
+}
+
+template <class V>
+inline void tile_to_halves(const float* tile, std::uint8_t* high, std::int8_t* low) {
     for (std::size_t i = 0; i < deepspec::kernels::tile_entries; i += V::width) {
-        typename V::type scaled = V::mul(V::load(tile + i), V::broadcast(fixed_one));
-        scaled = V::lesser(V::add(scaled, V::broadcast(0.5f)), V::broadcast(fixed_one));
-        V::store_fixed(fixed + i, scaled);
+        const typename V::type entries = fixed_entries<V>(tile + i);
+        V::store_high(high + i, entries);
+        if (low != nullptr) V::store_low(low + i, entries);
     }
 }
 
@@ -122,13 +135,45 @@ inline void prefetch(const void* address) {
 #endif
 }
 
-// The products with VECTORS vectors, over CHUNK registers of columns at a time: what they have there of x and y
-// stays in registers over all rows. ROWS rows go together, so that their sums need not wait for one another. An
-// entry is read, and converted, once for all vectors.
-template <class V, int VECTORS, int ROWS, int CHUNK, class Entry>
-inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduct* products) {
+// What is multiplied: the entries of a tile from the `at`-th on, and what is fetched long before they are.
+constexpr std::size_t ahead = 8192;  // bytes: far enough for the third-level cache
+
+inline void prefetch_bytes(const void* from, std::size_t count) {
+    constexpr std::size_t line = 64;
+    for (std::size_t b = 0; b < count; b += line) prefetch(static_cast<const char*>(from) + ahead + b);
+}
+
+template <class Entry>
+struct Tile {
+    const Entry* entries;
+    template <class V>
+    typename V::type load(std::size_t at) const {
+        return V::load(entries + at);
+    }
+    void prefetch(std::size_t at, std::size_t count) const {
+        prefetch_bytes(entries + at, count * sizeof(Entry));
+    }
+};
+
+struct TileInHalves {
+    const std::uint8_t* high;
+    const std::int8_t* low;
+    template <class V>
+    typename V::type load(std::size_t at) const {
+        return V::multiply_add(V::load(high + at), V::broadcast(256.0f), V::load(low + at));
+    }
+    void prefetch(std::size_t at, std::size_t count) const {
+        prefetch_bytes(high + at, count);
+        prefetch_bytes(low + at, count);
+    }
+};
+
+// The products with VECTORS vectors, over CHUNK registers of columns at a time: what they have there of x and
+// y stays in registers over all rows. ROWS rows go together, so that their sums need not wait for one
+// another. An entry is read, and converted, once for all vectors.
+template <class V, int VECTORS, int ROWS, int CHUNK, class Tile>
+inline void multiply_rows(const Tile& tile, const deepspec::kernels::TileProduct* products) {
     using deepspec::kernels::tile_size;
-    constexpr std::size_t line = 64, ahead = 8192;  // bytes: far enough for the third-level cache
     static_assert(tile_size % (CHUNK * V::width) == 0 && tile_size % ROWS == 0);
     for (std::size_t j = 0; j < tile_size; j += CHUNK * V::width) {
         typename V::type x[VECTORS][CHUNK], y[VECTORS][CHUNK];
@@ -138,7 +183,7 @@ inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduc
                 y[p][v] = V::zero();
             }
         for (std::size_t i = 0; i < tile_size; i += ROWS) {
-            const Entry* rows = tile + i * tile_size + j;
+            const std::size_t first = i * tile_size + j;
             typename V::type xi[VECTORS][ROWS], sums[VECTORS][ROWS];
             for (int p = 0; p < VECTORS; ++p)
                 for (int r = 0; r < ROWS; ++r) {
@@ -147,7 +192,7 @@ inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduc
                 }
             for (int v = 0; v < CHUNK; ++v)
                 for (int r = 0; r < ROWS; ++r) {
-                    const typename V::type w = V::load(rows + r * tile_size + v * V::width);
+                    const typename V::type w = tile.template load<V>(first + r * tile_size + v * V::width);
                     for (int p = 0; p < VECTORS; ++p) {
                         y[p][v] = V::multiply_add(w, xi[p][r], y[p][v]);
                         sums[p][r] = V::multiply_add(w, x[p][v], sums[p][r]);
@@ -156,10 +201,7 @@ inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduc
             for (int p = 0; p < VECTORS; ++p)
                 for (int r = 0; r < ROWS; ++r)
                     V::store(products[p].row_lanes + (i + r) * V::width, sums[p][r]);
-            for (int r = 0; r < ROWS; ++r) {
-                const char* row = reinterpret_cast<const char*>(rows + r * tile_size) + ahead;
-                for (std::size_t b = 0; b < CHUNK * V::width * sizeof(Entry); b += line) prefetch(row + b);
-            }
+            for (int r = 0; r < ROWS; ++r) tile.prefetch(first + r * tile_size, CHUNK * V::width);
         }
         for (int p = 0; p < VECTORS; ++p)
             for (int v = 0; v < CHUNK; ++v) V::add_to(products[p].y_columns + j + v * V::width, y[p][v]);
@@ -167,13 +209,31 @@ inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduc
 }
 
 // Two products at a time, with the registers' rows and columns for one and for two.
-template <class V, int ROWS, int CHUNK, int ROWS_OF_TWO, int CHUNK_OF_TWO, class Entry>
-inline void multiply_tile(const Entry* tile, const deepspec::kernels::TileProduct* products,
+template <class V, int ROWS, int CHUNK, int ROWS_OF_TWO, int CHUNK_OF_TWO>
+struct Products {
+    template <class Tile>
+    static void run(const Tile& tile, const deepspec::kernels::TileProduct* products, std::size_t count) {
+        for (; count >= 2; count -= 2, products += 2)
+            multiply_rows<V, 2, ROWS_OF_TWO, CHUNK_OF_TWO>(tile, products);
+        if (count == 1) multiply_rows<V, 1, ROWS, CHUNK>(tile, products);
+    }
+    static void of_floats(const float* tile, const deepspec::kernels::TileProduct* products,
                           std::size_t count) {
-    for (; count >= 2; count -= 2, products += 2)
-        multiply_tile<V, 2, ROWS_OF_TWO, CHUNK_OF_TWO>(tile, products);
-    if (count == 1) multiply_tile<V, 1, ROWS, CHUNK>(tile, products);
-}
+        run(Tile<float>{tile}, products, count);
+    }
+    static void of_fixed(const std::uint16_t* tile, const deepspec::kernels::TileProduct* products,
+                         std::size_t count) {
+        run(Tile<std::uint16_t>{tile}, products, count);
+    }
+    static void of_halves(const std::uint8_t* high, const std::int8_t* low,
+                          const deepspec::kernels::TileProduct* products, std::size_t count) {
+        run(TileInHalves{high, low}, products, count);
+    }
+    static void of_high(const std::uint8_t* high, const deepspec::kernels::TileProduct* products,
+                        std::size_t count) {
+        run(Tile<std::uint8_t>{high}, products, count);
+    }
+};
 
 template <class V>
 inline void add_lanes(const float* row_lanes, double* y) {
@@ -210,8 +270,8 @@ inline void dots_of(const double* vectors, std::size_t stride, const double* x, 
     for (; i < length; i += V::width)
         for (int j = 0; j < COUNT; ++j)
             for (int m = 0; m < XS; ++m)
-                even[m][j] =
-                    V::multiply_add(V::load(vectors + j * stride + i), V::load(x + m * stride + i), even[m][j]);
+                even[m][j] = V::multiply_add(V::load(vectors + j * stride + i), V::load(x + m * stride + i),
+                                             even[m][j]);
     for (int m = 0; m < XS; ++m)
         for (int j = 0; j < COUNT; ++j)
             products[m * products_stride + j] += V::sum(V::add(even[m][j], odd[m][j]));

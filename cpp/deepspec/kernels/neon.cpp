@@ -1,5 +1,7 @@
 #include <arm_neon.h>
 
+#include <cstring>
+
 #include "deepspec/kernels/kernels.hpp"
 
 namespace {
@@ -17,7 +19,28 @@ struct Neon {
     static type greater(type a, type b) { return vmaxq_f32(a, b); }
     static type lesser(type a, type b) { return vminq_f32(a, b); }
     static type load(const std::uint16_t* p) { return vcvtq_f32_u32(vmovl_u16(vld1_u16(p))); }
+    static uint32x2_t four_bytes(const void* p) {
+        std::uint32_t bytes;
+        std::memcpy(&bytes, p, sizeof bytes);
+        return vdup_n_u32(bytes);
+    }
+    static type load(const std::uint8_t* p) {
+        return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(four_bytes(p))))));
+    }
+    static type load(const std::int8_t* p) {
+        return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(four_bytes(p))))));
+    }
+    static void store_bytes(void* p, uint16x4_t halves) {
+        const std::uint32_t bytes =
+            vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
+        std::memcpy(p, &bytes, sizeof bytes);
+    }
     static void store_fixed(std::uint16_t* p, type a) { vst1_u16(p, vmovn_u32(vcvtq_u32_f32(a))); }
+    static void store_high(std::uint8_t* p, type a) {
+        const uint16x4_t number = vmovn_u32(vcvtq_u32_f32(a));
+        store_bytes(p, vshr_n_u16(vadd_u16(number, vdup_n_u16(128)), 8));
+    }
+    static void store_low(std::int8_t* p, type a) { store_bytes(p, vmovn_u32(vcvtq_u32_f32(a))); }
     // out[r] += the sum of rows[r]
     static void add_sums(const type (&rows)[4], float* out) {
         const type sums = vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
@@ -65,8 +88,11 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          scale<double>,
                                                          blend<Neon>,
                                                          tile_to_fixed<Neon>,
-                                                         multiply_tile<Neon, 4, 8, 2, 4, float>,
-                                                         multiply_tile<Neon, 4, 8, 2, 4, std::uint16_t>,
+                                                         tile_to_halves<Neon>,
+                                                         Products<Neon, 4, 8, 2, 4>::of_floats,
+                                                         Products<Neon, 4, 8, 2, 4>::of_fixed,
+                                                         Products<Neon, 4, 8, 2, 4>::of_halves,
+                                                         Products<Neon, 4, 8, 2, 4>::of_high,
                                                          add_lanes<Neon>,
                                                          near_boxes<Neon>,
                                                          scan_leaf<Neon>,

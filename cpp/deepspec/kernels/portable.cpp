@@ -36,8 +36,22 @@ struct Portable {
     static type load(const std::uint16_t* p) {
         return each([&](int i) { return static_cast<float>(p[i]); });
     }
+    static type load(const std::uint8_t* p) {
+        return each([&](int i) { return static_cast<float>(p[i]); });
+    }
+    static type load(const std::int8_t* p) {
+        return each([&](int i) { return static_cast<float>(p[i]); });
+    }
     static void store_fixed(std::uint16_t* p, const type& a) {
         for (int i = 0; i < width; ++i) p[i] = static_cast<std::uint16_t>(a.lane[i]);
+    }
+    static void store_high(std::uint8_t* p, const type& a) {
+        for (int i = 0; i < width; ++i)
+            p[i] = static_cast<std::uint8_t>((static_cast<unsigned>(a.lane[i]) + 128) >> 8);
+    }
+    static void store_low(std::int8_t* p, const type& a) {
+        for (int i = 0; i < width; ++i)
+            p[i] = static_cast<std::int8_t>(static_cast<std::uint8_t>(static_cast<unsigned>(a.lane[i])));
     }
     // out[r] += the sum of rows[r]
     static void add_sums(const type (&rows)[4], float* out) {
@@ -92,8 +106,11 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              scale<double>,
                                                              blend<Portable>,
                                                              tile_to_fixed<Portable>,
-                                                             multiply_tile<Portable, 4, 3, 1, 2, float>,
-                                                             multiply_tile<Portable, 4, 3, 1, 2, std::uint16_t>,
+                                                             tile_to_halves<Portable>,
+                                                             Products<Portable, 4, 3, 1, 2>::of_floats,
+                                                             Products<Portable, 4, 3, 1, 2>::of_fixed,
+                                                             Products<Portable, 4, 3, 1, 2>::of_halves,
+                                                             Products<Portable, 4, 3, 1, 2>::of_high,
                                                              add_lanes<Portable>,
                                                              near_boxes<Portable>,
                                                              scan_leaf<Portable>,
