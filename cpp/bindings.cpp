@@ -224,7 +224,8 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     };
     ds::GramOptions options{
         .height = grid.first, .width = grid.second, .normalize = normalize, .bfloat16 = precision == "fast"};
-    for (const ds::Entries entries : ds::entries_to_try(n, options.bfloat16)) {
+    const bool fast = options.bfloat16 && ds::kernels::has_bfloat16();
+    for (const ds::Entries entries : ds::entries_to_try(n, fast)) {
         options.entries = entries;
         if (!fits(options)) continue;
         if (std::optional<py::dict> found = solve_with(options)) return *found;

@@ -336,18 +336,15 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         add(std::move(isolated));
     }
 
-    // True residuals, and Rayleigh quotients for values. The constant vector of a graph in one piece has
-    // none: D is what the same products give for it.
-    const std::size_t n_exact = components.front().vertices.size() == n ? 1 : 0;
-    std::vector<double> vectors;
-    for (std::size_t j = n_exact; j < candidates.size(); ++j)
-        vectors.insert(vectors.end(), candidates[j].vector.begin(), candidates[j].vector.end());
-    std::vector<double> products(vectors.size()), residuals(n_exact, 0.0);
-    if (!vectors.empty())
-        laplacian.apply(vectors.data(), products.data(), pool, candidates.size() - n_exact, n);
-    for (std::size_t j = n_exact; j < candidates.size(); ++j) {
+    // True residuals, and Rayleigh quotients for values.
+    std::vector<double> vectors, residuals;
+    for (const Candidate& candidate : candidates)
+        vectors.insert(vectors.end(), candidate.vector.begin(), candidate.vector.end());
+    std::vector<double> products(vectors.size());
+    laplacian.apply(vectors.data(), products.data(), pool, candidates.size(), n);
+    for (std::size_t j = 0; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
-        const double* product = products.data() + (j - n_exact) * n;
+        const double* product = products.data() + j * n;
         if (j >= n_null)
             candidate.value = std::max(
                 0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
@@ -358,7 +355,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         }
         residuals.push_back(std::sqrt(squared));
     }
-    result.n_products += candidates.size() - n_exact;
+    result.n_products += candidates.size();
     result.converged = complete && candidates.size() == k &&
                        *std::max_element(residuals.begin(), residuals.end()) <= options.tolerance;
 

@@ -127,9 +127,10 @@ def eigenpairs(
         ``"standard"``: W_feat from float32 products of the features; above 512 cells in 16-bit fixed point, an error
         of up to 2⁻¹⁷ an entry, where the degrees are large enough for this to change residuals by less than half of
         `tol`. ``"fast"``: from products of features rounded to bfloat16, an error of up to 2⁻⁷ of an entry of
-        |F| |F|ᵀ, most of which cancels. `residuals` are then those of the rounded graph; on the unrounded one they stayed
-        below 2e-4 for networks' features of a thousand cells and more. Where the processor has no such products
-        (``deepspec info`` tells) the arithmetic is the standard one.
+        |F| |F|ᵀ, most of which cancels; above 512 cells in 8 bits, where the degrees are large enough. `residuals` are
+        then those of the rounded graph; on the unrounded one they stayed below 2e-4 for networks' features of a
+        thousand cells and more. Where the processor has no such products (``deepspec info`` tells) the arithmetic is
+        the standard one.
     max_memory : float, optional
         Bytes that may be used besides the arguments and the colour graph. Default: what the system has. Where the
         packed W_feat (n² bytes in fixed point) is above it, its entries are worked out again in every product: the
