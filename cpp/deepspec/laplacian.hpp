@@ -51,7 +51,7 @@ std::vector<Entries> entries_to_try(std::size_t n, bool fast);
 
 // What fixed8 entries, and the upper half of split16's, may do to residuals: what is expected is a tenth of
 // it.
-constexpr double coarse_tolerance = 8e-4;
+constexpr double coarse_tolerance = 5e-4;
 
 enum class LaplacianKind {
     normalized,   // I - D^-1/2 W D^-1/2
