@@ -168,13 +168,16 @@ void fixed_point_entries_are_as_near_as_promised() {
     const std::vector<double> features = random_features(grid.height * grid.width * 96);
     const FeatureView<double> view{features.data(), grid.height, grid.width, 96};
     ThreadPool pool(2);
+    // Where the processor has a faster way than float32 to so many digits.
+    const bool same = &kernels::gram(kernels::Digits::fixed16) == &kernels::gram(kernels::Digits::float32);
+    const double product_error = same ? 0.0 : 3 * 0x1p-16;
     const TiledMatrix exact = feature_gram(view, {grid.height, grid.width}, pool);
     const TiledMatrix fixed =
         feature_gram(view, {.height = grid.height, .width = grid.width, .entries = Entries::fixed16}, pool);
     for (std::size_t i = 0; i < fixed.size(); ++i)
         for (std::size_t j = 0; j < fixed.size(); ++j)
             CHECK_NEAR(static_cast<double>(fixed.at(i, j)), static_cast<double>(exact.at(i, j)),
-                       0x1p-17 + 3 * 0x1p-16);
+                       7.7e-6 + product_error);
 }
 
 void threads_leave_no_trace() {
