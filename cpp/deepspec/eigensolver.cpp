@@ -150,7 +150,7 @@ class ComponentSearch {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
-        const SymmetricOperator op{size(), multiply, std::move(start), &pool_};
+        const SymmetricOperator op{size(), multiply, std::move(start), pool_};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;

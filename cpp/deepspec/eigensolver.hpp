@@ -17,7 +17,7 @@ struct SymmetricOperator {
     std::size_t size = 0;
     std::function<void(const double* x, double* y, std::size_t count, std::size_t stride)> apply;
     std::vector<double> start;
-    ThreadPool* pool = nullptr;  // for what a solver does with long vectors beside
+    ThreadPool& pool;  // for what a solver does with long vectors beside
 };
 
 struct SolverOptions {

@@ -208,8 +208,8 @@ class Factorization {
     void for_pieces(std::size_t n_products, const Body& body) const {
         constexpr std::size_t worthwhile = 100'000;  // multiplications
         const auto length = static_cast<std::size_t>(basis_.rows());
-        if (op_.pool != nullptr && n_products * length > worthwhile)
-            op_.pool->for_blocks(length, piece, body);
+        if (n_products * length > worthwhile)
+            op_.pool.for_blocks(length, piece, body);
         else
             for (std::size_t begin = 0; begin < length; begin += piece)
                 body(begin, std::min(begin + piece, length));
