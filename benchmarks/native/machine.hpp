@@ -29,6 +29,11 @@ inline Part multiply_add(const std::string& name, const deepspec::kernels::Gram&
     for (std::size_t p = 0; p < threads * 2; ++p)
         for (std::size_t first = 0; first < panel_size; first += strip_size)
             gram.pack(cells.data(), channels, first, operands->data() + p * panel);
+    if (gram.to_rows != nullptr)
+        for (std::size_t thread = 0; thread < threads; ++thread) {
+            std::byte* const rows = operands->data() + 2 * thread * panel;
+            gram.to_rows(rows + panel, channels, rows);
+        }
     const auto work = [=, &pool] {
         pool.run(threads, [&](std::size_t thread) {
             const std::byte* rows = operands->data() + thread * 2 * panel;

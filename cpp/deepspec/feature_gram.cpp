@@ -86,8 +86,32 @@ class PackedFeatures {
                       panels_.data() + first_cell / panel_size * panel_bytes_);
     }
 
+    // The two panels of a row of tiles, as they are multiplied from the left: kept for the next tile of that
+    // row.
+    class Rows {
+      public:
+        explicit Rows(const PackedFeatures& packed)
+            : packed_(packed), converted_(packed.kernel_->to_rows != nullptr ? 2 * packed.panel_bytes_ : 0) {}
+
+        const std::byte* panel(std::size_t p) {
+            const std::byte* const panel = packed_.panel(p);
+            if (converted_.size() == 0) return panel;
+            std::byte* const rows = converted_.data() + p % 2 * packed_.panel_bytes_;
+            if (held_[p % 2] != p) packed_.kernel_->to_rows(panel, packed_.channels_, rows);
+            held_[p % 2] = p;
+            return rows;
+        }
+
+      private:
+        static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+        const PackedFeatures& packed_;
+        Buffer<std::byte> converted_;
+        std::array<std::size_t, 2> held_{none, none};
+    };
+
     // tile = max(least, scale F F^T); both halves of a tile on the diagonal.
-    void gram_tile(std::size_t row, std::size_t column, float scale, float least, float* tile) const {
+    void gram_tile(Rows& rows, std::size_t row, std::size_t column, float scale, float least,
+                   float* tile) const {
         for (std::size_t i = 0; i < 2; ++i)
             for (std::size_t j = 0; j < 2; ++j) {
                 const std::size_t p = 2 * row + i, q = 2 * column + j;
@@ -96,8 +120,7 @@ class PackedFeatures {
                     for (std::size_t r = 0; r < panel_size; ++r)
                         std::fill_n(out + r * tile_size, panel_size, 0.0f);
                 else if (p <= q)
-                    kernel_->multiply(panels_.data() + p * panel_bytes_, panels_.data() + q * panel_bytes_,
-                                      channels_, scale, least, out);
+                    kernel_->multiply(rows.panel(p), panel(q), channels_, scale, least, out);
             }
         if (row == column)
             for (std::size_t i = 1; i < tile_size; ++i)
@@ -105,6 +128,8 @@ class PackedFeatures {
     }
 
   private:
+    const std::byte* panel(std::size_t p) const { return panels_.data() + p * panel_bytes_; }
+
     const kernels::Gram* kernel_;
     std::size_t n_panels_, channels_, panel_bytes_;
     Buffer<std::byte> panels_;
@@ -199,15 +224,20 @@ TiledMatrix direct_gram(PackedFeatures packed, std::size_t n, const GramOptions&
     if (!options.keep) {
         const auto shared = std::make_shared<PackedFeatures>(std::move(packed));
         return TiledMatrix(n, [shared, scale](std::size_t row, std::size_t column, float* tile) {
-            shared->gram_tile(row, column, scale, 0.0f, tile);
+            PackedFeatures::Rows rows(*shared);
+            shared->gram_tile(rows, row, column, scale, 0.0f, tile);
         });
     }
     TiledMatrix gram(n, options.entries);
-    pool.run(gram.n_tiles(), [&](std::size_t index) {
-        const auto [row, column] = gram.position(index);
+    constexpr std::size_t grain = 8;  // tiles that lie one after the other are mostly of one row
+    pool.for_blocks(gram.n_tiles(), grain, [&](std::size_t begin, std::size_t end) {
+        PackedFeatures::Rows rows(packed);
         alignas(64) std::array<float, tile_entries> tile;
-        packed.gram_tile(row, column, scale, 0.0f, tile.data());
-        gram.set_tile(row, column, tile.data());
+        for (std::size_t index = begin; index < end; ++index) {
+            const auto [row, column] = gram.position(index);
+            packed.gram_tile(rows, row, column, scale, 0.0f, tile.data());
+            gram.set_tile(row, column, tile.data());
+        }
     });
     return gram;
 }
@@ -233,18 +263,14 @@ class CoarseGram {
     CoarseGram(const PackedFeatures& packed, std::size_t n, ThreadPool& pool)
         : stride_((n + tile_size - 1) / tile_size * tile_size), products_(stride_ * stride_) {
         const std::size_t n_tiles = stride_ / tile_size;
-        pool.run(n_tiles * n_tiles, [&](std::size_t index) {
-            const std::size_t row = index / n_tiles, column = index % n_tiles;
-            if (row > column) return;
+        pool.run(n_tiles, [&](std::size_t row) {
+            PackedFeatures::Rows rows(packed);
             alignas(64) std::array<float, tile_entries> tile;
-            packed.gram_tile(row, column, 1.0f, -std::numeric_limits<float>::infinity(), tile.data());
-            float* upper = products_.data() + row * tile_size * stride_ + column * tile_size;
-            float* lower = products_.data() + column * tile_size * stride_ + row * tile_size;
-            for (std::size_t i = 0; i < tile_size; ++i)
-                std::copy_n(tile.data() + i * tile_size, tile_size, upper + i * stride_);
-            if (row == column) return;
-            for (std::size_t j = 0; j < tile_size; ++j)
-                for (std::size_t i = 0; i < tile_size; ++i) lower[j * stride_ + i] = tile[i * tile_size + j];
+            for (std::size_t column = row; column < n_tiles; ++column) {
+                packed.gram_tile(rows, row, column, 1.0f, -std::numeric_limits<float>::infinity(),
+                                 tile.data());
+                set(row, column, tile.data());
+            }
         });
     }
 
@@ -265,6 +291,17 @@ class CoarseGram {
     }
 
   private:
+    // A tile, and across the diagonal its transpose.
+    void set(std::size_t row, std::size_t column, const float* tile) {
+        float* upper = products_.data() + row * tile_size * stride_ + column * tile_size;
+        float* lower = products_.data() + column * tile_size * stride_ + row * tile_size;
+        for (std::size_t i = 0; i < tile_size; ++i)
+            std::copy_n(tile + i * tile_size, tile_size, upper + i * stride_);
+        if (row == column) return;
+        for (std::size_t j = 0; j < tile_size; ++j)
+            for (std::size_t i = 0; i < tile_size; ++i) lower[j * stride_ + i] = tile[i * tile_size + j];
+    }
+
     std::size_t stride_;
     Buffer<float> products_;
 };
@@ -315,7 +352,8 @@ double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& opt
     const Grid grid{options.height, options.width};
     const bool over_own = options.keep && goes_over_own_grid(own, grid);
     const std::size_t packed = (over_own ? own : grid).size();
-    double bytes = static_cast<double>(panels_of(packed)) *
+    // Each thread has a row's two panels as they are multiplied from the left.
+    double bytes = static_cast<double>(panels_of(packed) + 2 * static_cast<std::size_t>(threads)) *
                    static_cast<double>(find_kernel(options, channels).panel_bytes(channels));
     if (over_own) {
         const auto cells = static_cast<double>(packed + tile_size);

@@ -43,12 +43,20 @@ std::vector<std::byte> packed(const Gram& gram, const std::vector<float>& cells,
     return panel;
 }
 
+std::vector<std::byte> packed_rows(const Gram& gram, const std::vector<float>& cells, std::size_t channels) {
+    const std::vector<std::byte> panel = packed(gram, cells, channels);
+    if (gram.to_rows == nullptr) return panel;
+    std::vector<std::byte> rows(panel.size(), std::byte{0xff});
+    gram.to_rows(panel.data(), channels, rows.data());
+    return rows;
+}
+
 void check_gram(Digits digits, std::size_t channels, float scale, float least) {
     const Gram& gram = deepspec::kernels::gram(digits);
     const std::vector<float> rows = random_floats(channels * panel_size, 1);
     const std::vector<float> columns = random_floats(channels * panel_size, 2);
     std::vector<float> out(panel_size * tile_size, NAN);  // what lies there is overwritten, not added to
-    gram.multiply(packed(gram, rows, channels).data(), packed(gram, columns, channels).data(), channels,
+    gram.multiply(packed_rows(gram, rows, channels).data(), packed(gram, columns, channels).data(), channels,
                   scale, least, out.data());
     const double rounded = digits == Digits::float32 ? 0.0 : digits == Digits::fixed16 ? 3 * 0x1p-16 : 0x1p-7;
     for (std::size_t i = 0; i < panel_size; ++i) {
@@ -83,8 +91,8 @@ void check_exact_gram(Digits digits, std::size_t channels) {
     std::vector<float> out(panel_size * tile_size);
     for (const bool swapped : {false, true}) {
         const std::vector<float>&first = swapped ? columns : rows, &second = swapped ? rows : columns;
-        gram.multiply(packed(gram, first, channels).data(), packed(gram, second, channels).data(), channels,
-                      0.5f, 0.0f, out.data());
+        gram.multiply(packed_rows(gram, first, channels).data(), packed(gram, second, channels).data(),
+                      channels, 0.5f, 0.0f, out.data());
         for (std::size_t i = 0; i < panel_size; ++i)
             for (std::size_t j = 0; j < panel_size; ++j) {
                 double sum = 0.0;

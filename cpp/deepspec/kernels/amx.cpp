@@ -5,11 +5,12 @@
 #include "deepspec/kernels/kernels.hpp"
 
 // Products of bfloat16 by Intel's matrix units (AMX). A unit's tile has 16 rows of 64 bytes; a product takes
-// one with 16 cells of 32 channels and one with 16 pairs of channels of 16 cells, so features are packed both
-// ways.
+// one with 16 cells of 32 channels from the left and one with 16 pairs of channels of 16 cells from the
+// right.
 //
-// A panel is, for every 32 channels, PARTS times three tiles of its cells as rows, then as many as columns:
-// the channels rounded to bfloat16 and, with two parts, what rounding left, rounded.
+// A panel is, for every 32 channels, PARTS times three tiles, of 16 cells each, as they are multiplied from
+// the right: the channels rounded to bfloat16 and, with two parts, what rounding left, rounded. To be
+// multiplied from the left, each tile is transposed.
 namespace {
 
 using deepspec::kernels::panel_size;
@@ -22,13 +23,13 @@ constexpr std::size_t groups = panel_size / strip_size;
 static_assert(strip_size == 16 && groups == 3);
 
 template <int PARTS>
-constexpr std::size_t half_step_bytes = PARTS * groups * tile_bytes;  // of rows, or of columns
+constexpr std::size_t step_bytes = PARTS * groups * tile_bytes;
 
 std::size_t steps(std::size_t channels) { return (channels + step - 1) / step; }
 
 template <int PARTS>
 std::size_t panel_bytes(std::size_t channels) {
-    return steps(channels) * 2 * half_step_bytes<PARTS>;
+    return steps(channels) * step_bytes<PARTS>;
 }
 
 // 16 channels from `begin` on, zero from `channels` on.
@@ -83,12 +84,18 @@ void pack(const float* cells, std::size_t channels, std::size_t first, void* pan
                 high = _mm512_sub_ps(high, widen(high_half));
             }
         }
-        char* const begin = out + s * 2 * half_step_bytes<PARTS>;
-        for (int part = 0; part < PARTS; ++part) {
-            char* const rows = begin + static_cast<std::size_t>(part) * groups * tile_bytes;
-            for (std::size_t i = 0; i < strip_size; ++i) _mm512_storeu_si512(rows + 64 * i, parts[part][i]);
-            transpose(parts[part], rows + half_step_bytes<PARTS>);
-        }
+        for (std::size_t part = 0; part < PARTS; ++part)
+            transpose(parts[part], out + s * step_bytes<PARTS> + part * groups * tile_bytes);
+    }
+}
+
+template <int PARTS>
+void to_rows(const void* panel, std::size_t channels, void* rows) {
+    for (std::size_t at = 0; at < panel_bytes<PARTS>(channels); at += tile_bytes) {
+        const char* const tile = static_cast<const char*>(panel) + at;
+        __m512i pairs[16];
+        for (int i = 0; i < 16; ++i) pairs[i] = _mm512_loadu_si512(tile + 64 * i);
+        transpose(pairs, static_cast<char*>(rows) + at);
     }
 }
 
@@ -102,8 +109,7 @@ struct alignas(64) Configuration {
 // Adds the products of some steps to three tiles of sums, one below the other.
 template <int PARTS>
 inline void add_products(const char* rows, const char* columns, std::size_t n_steps) {
-    constexpr std::size_t stride = 2 * half_step_bytes<PARTS>;
-    for (std::size_t s = 0; s < n_steps; ++s, rows += stride, columns += stride) {
+    for (std::size_t s = 0; s < n_steps; ++s, rows += step_bytes<PARTS>, columns += step_bytes<PARTS>) {
         _tile_loadd(3, rows, 64);
         _tile_loadd(4, rows + tile_bytes, 64);
         _tile_loadd(5, rows + 2 * tile_bytes, 64);
@@ -132,7 +138,7 @@ void multiply(const void* rows, const void* columns, std::size_t channels, float
     static const Configuration configuration;
     _tile_loadconfig(&configuration);
     // What so many steps read stays in the first-level cache while every group of columns meets all rows.
-    constexpr std::size_t chunk = 6 / PARTS, stride = 2 * half_step_bytes<PARTS>;
+    constexpr std::size_t chunk = 6 / PARTS;
     constexpr std::size_t row_bytes = tile_size * sizeof(float);
     const std::size_t n_steps = steps(channels);
     for (std::size_t first = 0; first < n_steps; first += chunk)
@@ -149,9 +155,9 @@ void multiply(const void* rows, const void* columns, std::size_t channels, float
                 _tile_loadd(1, middle, row_bytes);
                 _tile_loadd(2, bottom, row_bytes);
             }
-            const char* const at = static_cast<const char*>(columns) + half_step_bytes<PARTS>;
-            add_products<PARTS>(static_cast<const char*>(rows) + first * stride,
-                                at + group * tile_bytes + first * stride,
+            const std::size_t at = first * step_bytes<PARTS>;
+            add_products<PARTS>(static_cast<const char*>(rows) + at,
+                                static_cast<const char*>(columns) + at + group * tile_bytes,
                                 n_steps - first < chunk ? n_steps - first : chunk);
             _tile_stored(0, top, row_bytes);
             _tile_stored(1, middle, row_bytes);
@@ -168,8 +174,10 @@ void multiply(const void* rows, const void* columns, std::size_t channels, float
 
 }  // namespace
 
-const deepspec::kernels::Gram deepspec::kernels::amx_gram_fixed16{panel_bytes<2>, pack<2>, multiply<2>};
-const deepspec::kernels::Gram deepspec::kernels::amx_gram_bfloat16{panel_bytes<1>, pack<1>, multiply<1>};
+const deepspec::kernels::Gram deepspec::kernels::amx_gram_fixed16{panel_bytes<2>, pack<2>, to_rows<2>,
+                                                                  multiply<2>};
+const deepspec::kernels::Gram deepspec::kernels::amx_gram_bfloat16{panel_bytes<1>, pack<1>, to_rows<1>,
+                                                                   multiply<1>};
 
 // Linux gives a process the tiles' registers when it asks for them.
 bool deepspec::kernels::ask_for_amx() {

@@ -45,4 +45,5 @@ void pack_pairs(const float* cells, std::size_t channels, std::size_t first, voi
 }  // namespace
 
 const deepspec::kernels::Gram deepspec::kernels::avx512_gram_bfloat16{
-    panel_bytes<std::uint32_t, 2>, pack_pairs, multiply_panels<Avx512Bfloat16, 8, 3, std::uint32_t, 2>};
+    panel_bytes<std::uint32_t, 2>, pack_pairs, nullptr,
+    multiply_panels<Avx512Bfloat16, 8, 3, std::uint32_t, 2>};

@@ -36,6 +36,9 @@ struct Gram {
     // Sets the cells first ... first + strip_size - 1 of a panel from (strip_size, channels) floats.
     void (*pack)(const float* cells, std::size_t channels, std::size_t first, void* panel);
 
+    // A panel as it is multiplied from the left, of as many bytes; null where it stays as it is.
+    void (*to_rows)(const void* panel, std::size_t channels, void* rows);
+
     // out[i][j] = max(least, scale * the inner product of rows' cell i and columns' cell j); rows of out are
     // tile_size apart.
     void (*multiply)(const void* rows, const void* columns, std::size_t channels, float scale, float least,

@@ -62,7 +62,7 @@ void multiply_panels(const void* rows, const void* columns, std::size_t channels
 
 // Products of floats.
 template <class V, int ROWS, int COLUMNS>
-constexpr deepspec::kernels::Gram gram_of_floats{panel_bytes<float, 1>, pack_floats,
+constexpr deepspec::kernels::Gram gram_of_floats{panel_bytes<float, 1>, pack_floats, nullptr,
                                                  multiply_panels<V, ROWS, COLUMNS, float, 1>};
 
 // Loops that compilers turn into the vectors of whatever instruction set the file is for.
