@@ -114,7 +114,7 @@ class ComponentSearch {
             laplacian_.tolerates(Entries::fixed8, options.tolerance))
             detail_ = Detail::coarse;
         std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
-        if (!dense && complete_ && !looked_again_) add_missed(found, solver, options);
+        if (!dense && complete_ && !none_hidden_) add_missed(found, solver, options);
         if (detail_ == Detail::coarse && complete_) found = refined(found, options);
         for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
         return found;
@@ -154,7 +154,7 @@ class ComponentSearch {
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
-        looked_again_ = pairs.looked_again;
+        none_hidden_ = pairs.none_hidden;
         std::vector<Candidate> found;
         for (std::size_t j = 0; j < pairs.values.size(); ++j) {
             const double* vector = pairs.vectors.data() + j * size();
@@ -270,7 +270,7 @@ class ComponentSearch {
     Detail detail_ = Detail::full;
     std::size_t n_products_ = 0;
     bool complete_ = true;
-    bool looked_again_ = false;
+    bool none_hidden_ = false;
 };
 
 // The published sign rule: negative entries are the majority; where neither sign is one, or one is
@@ -300,9 +300,8 @@ Solver find_solver(const std::string& name) {
 }
 
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
-                               SolverOptions options, ThreadPool& pool) {
+                               const SolverOptions& options, ThreadPool& pool) {
     const std::size_t n = laplacian.size();
-    if (options.block == 0) options.block = laplacian.affinity().has_dense() ? 2 : 1;
     if (k < 1 || k > n)
         throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
                                     std::to_string(k));

@@ -23,7 +23,7 @@ struct SymmetricOperator {
 struct SolverOptions {
     double tolerance = 1e-5;           // on |A u - theta u| for unit u
     std::size_t max_products = 10000;  // then the search ends with what has converged
-    std::size_t block = 0;  // vectors that the native solver multiplies at a time; 0: chosen by the size of W
+    std::size_t block = 2;             // vectors that the native solver multiplies at a time
 };
 
 // Unit, orthogonal vectors, one after the other; values descending.
@@ -31,7 +31,7 @@ struct RitzPairs {
     std::vector<double> values;
     std::vector<double> vectors;
     std::size_t n_products = 0;
-    bool looked_again = false;  // and from another start, nothing larger showed that the search had missed
+    bool none_hidden = false;  // by an eigenvalue nearly equal to one found: blocks show those
 };
 
 // A solver finds the `count` largest eigenpairs, 1 <= count < size, fewer where not all converged.
@@ -75,7 +75,7 @@ struct Eigenpairs {
 // computed, and each component is searched by itself, so that equal eigenvalues of different components
 // are all found. Throws std::invalid_argument unless 1 <= k <= n.
 Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver solver,
-                               SolverOptions options, ThreadPool& pool);
+                               const SolverOptions& options, ThreadPool& pool);
 
 // Bytes smallest_eigenpairs takes beside the affinity.
 double eigenpairs_bytes(std::size_t n, std::size_t k);

@@ -175,13 +175,6 @@ class Factorization {
         projected_.block(first, 0, width(), size_) = coefficients.transpose();
     }
 
-    // Puts another direction, orthogonal to the basis, in a remainder's place. H stays whole.
-    void start_afresh(Index c = 0) {
-        remainder_.col(c).head(rows_) = fresh_direction();
-        MatrixXd ignored = MatrixXd::Zero(size_, 1);
-        orthogonalize(c, 1, ignored);
-    }
-
     // Keeps the Ritz vectors of the `count` largest values alone.
     void restart(const RitzProblem& ritz, Index count) {
         const MatrixXd kept = basis_.leftCols(size_) * ritz.largest_vectors(count);
@@ -278,6 +271,13 @@ class Factorization {
         ++size_;
     }
 
+    // Puts another direction, orthogonal to the basis, in a remainder's place. H stays whole.
+    void start_afresh(Index c) {
+        remainder_.col(c).head(rows_) = fresh_direction();
+        MatrixXd ignored = MatrixXd::Zero(size_, 1);
+        orthogonalize(c, 1, ignored);
+    }
+
     double norm(Index c) const {
         const double* const column = remainder_.col(c).data();
         return std::sqrt(dots(column, 1, column, 1)(0, 0));
@@ -302,41 +302,10 @@ class Factorization {
 };
 
 // A block finds as many directions of an eigenspace as it has vectors: where no two of the values, which
-// descend, are equal, each is simple.
+// descend, are nearly equal, each is simple.
 bool all_distinct(const std::vector<double>& values, double difference) {
     return std::adjacent_find(values.begin(), values.end(),
                               [&](double a, double b) { return a - b < difference; }) == values.end();
-}
-
-// A Krylov space holds one direction of an eigenspace, so a search misses the others of a multiple
-// eigenvalue, or of nearly equal ones. In a second one, orthogonal to all of the first and from another
-// start, they would be the largest, and show. True where nothing there comes near `smallest`, the smallest
-// eigenvalue found, although it must have by then: in m steps a direction above the interval [a, b] of all
-// others grows by the Chebyshev polynomial T_m, and a start has about 1 / sqrt(n) of it.
-bool nothing_hidden(Factorization& factorization, double smallest, Index wanted, const SolverOptions& options,
-                    std::size_t& n_products) {
-    constexpr Index least = 4, most = 20;
-    constexpr double margin = 10.0;
-    const double growth = std::log(2.0 * margin * std::sqrt(static_cast<double>(factorization.rows())));
-    const Index first = factorization.size();
-    factorization.start_afresh();
-    while (!factorization.full() && n_products < options.max_products) {
-        factorization.extend();
-        ++n_products;
-        const Index size = factorization.size() - first;
-        if (size < least || size % 2 != 0) continue;
-        const RitzProblem ritz(factorization.projected().bottomRightCorner(size, size), true, 1);
-        const double low = ritz.values()[0], largest = ritz.values()[size - 1];
-        const double high = largest + factorization.residuals(ritz.last_rows().rightCols(1))[0];
-        if (largest >= smallest || size >= most) return false;
-        if (high >= smallest) continue;
-        const double above = (smallest - high) / (high - low);
-        if (static_cast<double>(size) * std::acosh(1.0 + 2.0 * above) < growth) continue;
-        // A missed direction may lie in both spaces, and show in neither: together they would raise a value.
-        const RitzProblem both(factorization.projected(), false, 0);
-        return both.values()[factorization.size() - wanted] <= smallest + 0.01 * options.tolerance;
-    }
-    return false;
 }
 
 }  // namespace
@@ -374,10 +343,8 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
                 result.values.push_back(ritz.values()[size - wanted + j]);
                 result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
             }
-            if (converged && size < rows)
-                result.looked_again = width > 1 ? all_distinct(result.values, 20.0 * options.tolerance)
-                                                : nothing_hidden(factorization, result.values.back(), wanted,
-                                                                 options, result.n_products);
+            result.none_hidden =
+                converged && width > 1 && all_distinct(result.values, 20.0 * options.tolerance);
             return result;
         }
         // Residuals fall geometrically: the next look is where they should have arrived, and not far away.

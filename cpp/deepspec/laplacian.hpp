@@ -18,8 +18,7 @@ class Affinity {
     Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight);
 
     std::size_t size() const { return n_; }
-    bool has_dense() const { return dense_ != nullptr; }
-    bool has_coarse() const { return has_dense() && dense_->has_coarse(); }
+    bool has_coarse() const { return dense_ != nullptr && dense_->has_coarse(); }
 
     // y = W x, the same bits for any number of threads.
     void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, n_); }

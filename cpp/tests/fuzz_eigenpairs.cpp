@@ -329,7 +329,7 @@ void try_eigenpairs(Random& random) {
     const std::size_t k =
         random.chance(0.9) ? random.size(1, std::min<std::size_t>(n, 20)) : random.size(1, n);
     const SolverOptions options{random.magnitude(1e-7, 1e-3),
-                                random.chance(0.8) ? 10000 : random.size(1, 200), random.between(0, 3)};
+                                random.chance(0.8) ? 10000 : random.size(1, 200), random.between(1, 3)};
     const std::string solver_name = random.pick({"native", "native", "spectra"});
     const Solver solver = find_solver(solver_name);
     const Affinity affinity = problem.affinity();
