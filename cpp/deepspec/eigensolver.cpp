@@ -335,15 +335,15 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         add(std::move(isolated));
     }
 
-    // True residuals, and Rayleigh quotients for values.
-    std::vector<double> vectors, residuals;
-    for (const Candidate& candidate : candidates)
-        vectors.insert(vectors.end(), candidate.vector.begin(), candidate.vector.end());
+    // True residuals, and Rayleigh quotients for values. The first pair is exact: D is the sums of W.
+    std::vector<double> vectors, residuals{0.0};
+    for (std::size_t j = 1; j < candidates.size(); ++j)
+        vectors.insert(vectors.end(), candidates[j].vector.begin(), candidates[j].vector.end());
     std::vector<double> products(vectors.size());
-    laplacian.apply(vectors.data(), products.data(), pool, candidates.size(), n);
-    for (std::size_t j = 0; j < candidates.size(); ++j) {
+    if (!vectors.empty()) laplacian.apply(vectors.data(), products.data(), pool, candidates.size() - 1, n);
+    for (std::size_t j = 1; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
-        const double* product = products.data() + j * n;
+        const double* product = products.data() + (j - 1) * n;
         if (j >= n_null)
             candidate.value = std::max(
                 0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
@@ -354,7 +354,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         }
         residuals.push_back(std::sqrt(squared));
     }
-    result.n_products += candidates.size();
+    result.n_products += candidates.size() - 1;
     result.converged = complete && candidates.size() == k &&
                        *std::max_element(residuals.begin(), residuals.end()) <= options.tolerance;
 

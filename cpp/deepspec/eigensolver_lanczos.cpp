@@ -315,7 +315,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
     const Index capacity = std::min(rows, static_cast<Index>(krylov_dimension(op.size, count)));
     const Index n_start = static_cast<Index>(op.start.size()) / rows;
-    const double target = (n_start > 1 ? 0.9 : 0.5) * options.tolerance;
+    const double target = (n_start > 1 ? 0.9 : 0.75) * options.tolerance;
     // A block must fit many times.
     const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows;
     const Index width = n_start > 1 ? n_start : in_blocks ? static_cast<Index>(options.block) : 1;
