@@ -104,9 +104,19 @@ void deallocate(void* data, std::size_t bytes) {
     else
         munmap(data, whole_pages(bytes));
 }
+
+// The system may take the pages where it is short of memory, and need not before.
+void offer(void* data, std::size_t bytes) {
+    if (bytes >= large_page) madvise(data, whole_pages(bytes), MADV_FREE);
+}
+
+constexpr std::size_t most_kept = std::size_t{1} << 29;
 #else
 void* allocate(std::size_t bytes) { return ::operator new(bytes, alignment); }
 void deallocate(void* data, std::size_t) { ::operator delete(data, alignment); }
+void offer(void*, std::size_t) {}
+
+constexpr std::size_t most_kept = std::size_t{1} << 26;
 #endif
 
 // Memory of buffers that are gone, for the next ones: the system clears what it hands out, which takes longer
@@ -137,15 +147,17 @@ class Recycler {
 
     void give(Block block) {
         std::vector<Block> dropped;
+        const bool keep = block.bytes >= least && block.bytes <= most_kept;
+        if (keep) offer(block.data, block.bytes);
         {
             const std::lock_guard lock(mutex_);
-            if (block.bytes >= least && block.bytes <= most) {
+            if (keep) {
                 blocks_.push_back(block);
                 kept_ += block.bytes;
             } else {
                 dropped.push_back(block);
             }
-            while (kept_ > most) {  // the oldest first
+            while (kept_ > most_kept) {  // the oldest first
                 kept_ -= blocks_.front().bytes;
                 dropped.push_back(blocks_.front());
                 blocks_.erase(blocks_.begin());
@@ -156,7 +168,6 @@ class Recycler {
 
   private:
     static constexpr std::size_t least = std::size_t{1} << 16;  // smaller ones the heap keeps by itself
-    static constexpr std::size_t most = std::size_t{1} << 26;   // in all
 
     std::mutex mutex_;
     std::vector<Block> blocks_;

@@ -27,7 +27,8 @@ struct Block {
     std::size_t bytes = 0;
 };
 
-// Uninitialised, cache-line aligned numbers. The memory of large ones is kept for later ones, 64 MB at most.
+// Uninitialised, cache-line aligned numbers. The memory of large ones is kept for later ones: up to 64 MB, on
+// Linux up to 512 MB, which the system may take back whenever it is short of memory.
 template <class Number>
 class Buffer {
   public:
