@@ -127,11 +127,14 @@ class ComponentSearch {
     std::size_t size() const { return component_.vertices.size(); }
 
     std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options) {
-        std::vector<double> start = start_vector(size(), known_.size() / length_);
-        start.resize(length_, 0.0);
-        project(start.data());
-        start.resize(size());
-        return search(count, solver, options, std::move(start));
+        std::vector<double> start;
+        for (std::size_t v = 0; v < options.block; ++v) {
+            std::vector<double> vector = start_vector(size(), known_.size() / length_ + 1000 * v);
+            vector.resize(length_, 0.0);
+            project(vector.data());
+            start.insert(start.end(), vector.begin(), vector.begin() + static_cast<std::ptrdiff_t>(size()));
+        }
+        return search(count, solver, options, std::move(start), false);
     }
 
     // What was found with the coarse W, to the whole one's tolerance: what the coarse one changed is mostly
@@ -142,15 +145,15 @@ class ComponentSearch {
         std::vector<double> start;
         for (const Candidate& candidate : found)
             start.insert(start.end(), candidate.vector.begin(), candidate.vector.end());
-        return search(found.size(), largest_eigenpairs_lanczos, options, std::move(start));
+        return search(found.size(), largest_eigenpairs_lanczos, options, std::move(start), true);
     }
 
     std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options,
-                                  std::vector<double> start) {
+                                  std::vector<double> start, bool nearly_right) {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
-        const SymmetricOperator op{size(), multiply, std::move(start), pool_};
+        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;

@@ -10,14 +10,14 @@
 
 namespace deepspec {
 
-// A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2], and what a search
-// starts from: a vector, or for the native solver as many orthonormal ones as are wanted, which are nearly
-// right. It is applied to `count` vectors that are `stride` numbers apart.
+// A symmetric operator on vectors of `size` numbers whose wanted eigenvalues lie in [0, 2]. It is applied to
+// `count` vectors that are `stride` numbers apart.
 struct SymmetricOperator {
     std::size_t size = 0;
     std::function<void(const double* x, double* y, std::size_t count, std::size_t stride)> apply;
-    std::vector<double> start;
-    ThreadPool& pool;  // for what a solver does with long vectors beside
+    std::vector<double> start;  // vectors, one after the other, of which a solver takes as many as it needs
+    bool nearly_right = false;  // they are orthonormal, nearly eigenvectors, and as many as are wanted
+    ThreadPool& pool;           // for what a solver does with long vectors beside
 };
 
 struct SolverOptions {

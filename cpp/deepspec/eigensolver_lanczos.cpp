@@ -139,10 +139,7 @@ class Factorization {
           projected_(MatrixXd::Zero(capacity, capacity)),
           remainder_(MatrixXd::Zero(padded(rows_), width)) {
         basis_.bottomRows(basis_.rows() - rows_).setZero();
-        const Index n_start = static_cast<Index>(op.start.size()) / rows_;
-        for (Index c = 0; c < width; ++c)
-            remainder_.col(c).head(rows_) =
-                c < n_start ? VectorXd(VectorXd::Map(op.start.data() + c * rows_, rows_)) : fresh_direction();
+        remainder_.topRows(rows_) = MatrixXd::Map(op.start.data(), rows_, width);
     }
 
     Index rows() const { return rows_; }
@@ -314,14 +311,15 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
                                      const SolverOptions& options) {
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
     const Index capacity = std::min(rows, static_cast<Index>(krylov_dimension(op.size, count)));
-    const Index n_start = static_cast<Index>(op.start.size()) / rows;
-    const double target = (n_start > 1 ? 0.9 : 0.75) * options.tolerance;
+    const double target = (op.nearly_right ? 0.9 : 0.75) * options.tolerance;
     // A block must fit many times.
     const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows;
-    const Index width = n_start > 1 ? n_start : in_blocks ? static_cast<Index>(options.block) : 1;
+    const Index width = op.nearly_right ? static_cast<Index>(op.start.size()) / rows
+                        : in_blocks     ? static_cast<Index>(options.block)
+                                        : 1;
     Factorization factorization(op, capacity, width);
     RitzPairs result;
-    Index next_check = n_start > 1 ? 0 : std::min(capacity, 2 * wanted + 8 * width);
+    Index next_check = op.nearly_right ? 0 : std::min(capacity, 2 * wanted + 8 * width);
     Index last_check = 0;
     double last_residual = 0.0;
     for (;;) {
@@ -351,9 +349,9 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const double rate = last_check > 0 && last_check < size
                                 ? std::log(last_residual / residual) / static_cast<double>(size - last_check)
                                 : 0.0;
-        const double steps = rate > 0.0    ? std::ceil(std::log(residual / target) / rate)
-                             : n_start > 1 ? static_cast<double>(width)
-                                           : 4.0 * static_cast<double>(width);
+        const double steps = rate > 0.0        ? std::ceil(std::log(residual / target) / rate)
+                             : op.nearly_right ? static_cast<double>(width)
+                                               : 4.0 * static_cast<double>(width);
         last_check = size;
         last_residual = residual;
         next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0 * static_cast<double>(width)));
