@@ -338,15 +338,19 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         add(std::move(isolated));
     }
 
-    // True residuals, and Rayleigh quotients for values. The first pair is exact: D is the sums of W.
-    std::vector<double> vectors, residuals{0.0};
-    for (std::size_t j = 1; j < candidates.size(); ++j)
+    // True residuals, and Rayleigh quotients for values. The constant vector's is zero, since D is the sums
+    // of W, unless edges too weak to count lead to isolated vertices.
+    bool any_isolated = false;
+    for (std::size_t i = 0; i < n; ++i) any_isolated = any_isolated || laplacian.isolated(i);
+    const std::size_t n_exact = any_isolated ? 0 : 1, n_measured = candidates.size() - n_exact;
+    std::vector<double> vectors, residuals(n_exact, 0.0);
+    for (std::size_t j = n_exact; j < candidates.size(); ++j)
         vectors.insert(vectors.end(), candidates[j].vector.begin(), candidates[j].vector.end());
     std::vector<double> products(vectors.size());
-    if (!vectors.empty()) laplacian.apply(vectors.data(), products.data(), pool, candidates.size() - 1, n);
-    for (std::size_t j = 1; j < candidates.size(); ++j) {
+    if (n_measured > 0) laplacian.apply(vectors.data(), products.data(), pool, n_measured, n);
+    for (std::size_t j = n_exact; j < candidates.size(); ++j) {
         Candidate& candidate = candidates[j];
-        const double* product = products.data() + (j - 1) * n;
+        const double* product = products.data() + (j - n_exact) * n;
         if (j >= n_null)
             candidate.value = std::max(
                 0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
@@ -357,7 +361,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         }
         residuals.push_back(std::sqrt(squared));
     }
-    result.n_products += candidates.size() - 1;
+    result.n_products += n_measured;
     result.converged = complete && candidates.size() == k &&
                        *std::max_element(residuals.begin(), residuals.end()) <= options.tolerance;
 
