@@ -113,7 +113,9 @@ class ComponentSearch {
         if (!dense && solver == largest_eigenpairs_lanczos && laplacian_.affinity().has_coarse() &&
             laplacian_.tolerates(Entries::fixed8, options.tolerance))
             detail_ = Detail::coarse;
-        std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, options);
+        SolverOptions first = options;
+        if (detail_ == Detail::coarse) first.tolerance *= 2.0;  // less than is refined in any case
+        std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, first);
         if (!dense && complete_ && !none_hidden_) add_missed(found, solver, options);
         if (detail_ == Detail::coarse && complete_) found = refined(found, options);
         for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
