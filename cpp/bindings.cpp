@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "deepspec/color_graph.hpp"
+#include "deepspec/dense_crf.hpp"
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/kernels/kernels.hpp"
@@ -276,6 +277,25 @@ py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::stri
     return solve(ds::Affinity(&packed, std::nullopt, 0.0), {k, laplacian, solver, tolerance}, pool);
 }
 
+Array<float> dense_crf(const Array<std::uint8_t>& image, const Array<float>& unary, double bilateral_weight,
+                       double bilateral_xy, double bilateral_rgb, double gaussian_weight, double gaussian_xy,
+                       std::size_t n_iterations, int threads) {
+    const ds::RgbView view{image.data(), static_cast<std::size_t>(image.shape(0)),
+                           static_cast<std::size_t>(image.shape(1))};
+    const auto n_labels = static_cast<std::size_t>(unary.shape(0));
+    ds::require_memory(
+        ds::dense_crf_bytes(view.size(), n_labels),
+        "the CRF of " + std::to_string(view.size()) + " pixels and " + std::to_string(n_labels) + " labels");
+    Array<float> posterior({unary.shape(0), unary.shape(1), unary.shape(2)});
+    float* const out = posterior.mutable_data();
+    InterruptiblePool pool(threads);
+    const py::gil_scoped_release release;
+    ds::dense_crf(view, unary.data(), n_labels,
+                  {bilateral_weight, bilateral_xy, bilateral_rgb, gaussian_weight, gaussian_xy, n_iterations},
+                  out, pool);
+    return posterior;
+}
+
 std::string compiler() {
 #if defined(__clang__)
     return "clang " __clang_version__;
@@ -327,6 +347,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           py::arg("threads"), py::arg("poll") = py::none());
     m.def("eigenpairs_bytes", &eigenpairs_bytes, py::arg("features"), py::kw_only(), py::arg("grid"),
           py::arg("k"), py::arg("threads"));
+    m.def("dense_crf", &dense_crf, py::arg("image"), py::arg("unary"), py::kw_only(),
+          py::arg("bilateral_weight"), py::arg("bilateral_xy"), py::arg("bilateral_rgb"),
+          py::arg("gaussian_weight"), py::arg("gaussian_xy"), py::arg("n_iterations"), py::arg("threads"));
     m.def("sparse_eigenpairs", &sparse_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),
           py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
     m.def("dense_eigenpairs", &dense_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),

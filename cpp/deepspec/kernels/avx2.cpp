@@ -86,6 +86,7 @@ struct Avx2Double {
     }
 };
 
+#include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
 
@@ -110,4 +111,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          rank_limit<Avx2>,
                                                          keep_near<Avx2>,
                                                          dots<Avx2Double>,
-                                                         subtract<Avx2Double>};
+                                                         subtract<Avx2Double>,
+                                                         crf_loops};

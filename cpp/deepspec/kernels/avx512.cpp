@@ -81,6 +81,7 @@ struct Avx512Double {
     static double sum(type a) { return _mm512_reduce_add_pd(a); }
 };
 
+#include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
 
@@ -105,4 +106,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            rank_limit<Avx512>,
                                                            keep_near<Avx512>,
                                                            dots<Avx512Double>,
-                                                           subtract<Avx512Double>};
+                                                           subtract<Avx512Double>,
+                                                           crf_loops};

@@ -18,7 +18,8 @@ inline constexpr std::size_t most_lanes = 16;  // of any instruction set
 inline constexpr float high_one = 255.0f;
 inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
-inline constexpr std::size_t length_unit = 8;  // what the lengths of long vectors are a multiple of
+inline constexpr std::size_t length_unit = 8;     // what the lengths of long vectors are a multiple of
+inline constexpr std::size_t lattice_block = 64;  // points that find their simplices together
 
 // What the queries of a leaf have found so far: squared distances and the slots of the points.
 struct Candidates {
@@ -52,6 +53,35 @@ struct TileProduct {
     const float* x_columns;
     float* row_lanes;
     double* y_columns;
+};
+
+// Of a filter on a permutohedral lattice in 2 or 5 dimensions, and of the mean field that it is for. Channels
+// are one, or a multiple of 8.
+struct CrfLoops {
+    // The simplices that enclose lattice_block points, (dimensions, lattice_block), which `scales` bring to
+    // the plane of the lattice. Of each, (dimensions + 1, lattice_block): the coordinates of the corner whose
+    // remainder is 0, the coordinates' ranks among what the point is away from it, and the corners' shares of
+    // the point.
+    void (*enclose)(const float* points, std::size_t dimensions, const float* scales,
+                    std::int32_t* coordinates, std::int32_t* ranks, float* shares);
+
+    // Adds to the rows of values that are a point's corners their shares of its row of `in`, for `count`
+    // points.
+    void (*splat)(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
+                  const float* in, std::size_t channels, float* values);
+
+    // Row v of out, from begin to end: that of values, and half of both neighbours'.
+    void (*blur)(const float* values, const std::uint32_t* before, const std::uint32_t* after,
+                 std::size_t begin, std::size_t end, std::size_t channels, float* out);
+
+    // Adds to the rows of `out` of `count` points their shares of their corners' rows of values.
+    void (*slice)(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
+                  const float* values, std::size_t channels, float* out);
+
+    // Of the channels of each of `count` rows, more than one.
+    void (*softmax)(const float* logits, std::size_t channels, std::size_t count, float* out);
+
+    void (*tanh_half)(const float* numbers, std::size_t count, float* out);
 };
 
 struct Kernels {
@@ -118,6 +148,8 @@ struct Kernels {
     // The m-th x -= sum_j factors[m * count + j] vector j.
     void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
                      double* x, std::size_t n_x, std::size_t length);
+
+    CrfLoops crf;
 };
 
 extern const Kernels portable;

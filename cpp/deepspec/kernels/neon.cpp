@@ -75,6 +75,7 @@ struct NeonDouble {
     static double sum(type a) { return vaddvq_f64(a); }
 };
 
+#include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
 
@@ -99,4 +100,5 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          rank_limit<Neon>,
                                                          keep_near<Neon>,
                                                          dots<NeonDouble>,
-                                                         subtract<NeonDouble>};
+                                                         subtract<NeonDouble>,
+                                                         crf_loops};

@@ -93,6 +93,7 @@ struct PortableDouble {
     static double sum(type a) { return a; }
 };
 
+#include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
 
@@ -117,4 +118,5 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              rank_limit<Portable>,
                                                              keep_near<Portable>,
                                                              dots<PortableDouble>,
-                                                             subtract<PortableDouble>};
+                                                             subtract<PortableDouble>,
+                                                             crf_loops};
