@@ -13,11 +13,11 @@ namespace deepspec {
 namespace {
 
 using kernels::lattice_block;
-constexpr std::size_t grain = 1024, block = 64;  // pixels in a parallel task, and in the first-level cache
-constexpr double vertices_per_pixel = 0.5;       // of a lattice: what photographs with much noise have
+constexpr std::size_t block = 64;           // pixels whose numbers stay in the first-level cache
+constexpr double vertices_per_pixel = 0.5;  // of a lattice: what photographs with much noise have
 
 // Two labels need one number a pixel, the difference of their probabilities; more need one each.
-std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 7) / 8 * 8; }
+std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 15) / 16 * 16; }
 
 // The pixels in deviations of position, and of colour unless that is 0.
 PermutohedralLattice make_filter(const RgbView& image, double xy, double rgb, ThreadPool& pool) {
@@ -43,78 +43,54 @@ PermutohedralLattice make_filter(const RgbView& image, double xy, double rgb, Th
     return {image.size(), extents, positions, pool};
 }
 
-// What the mean field holds of each pixel, (n_pixels, channels), and how it comes of the unaries.
-class MeanField {
+// Of each pixel, in `channels` numbers, what the unaries alone say: the difference of two labels' logits, or
+// the logits of more, and impossible ones for the channels that are left.
+class UnaryLogits {
   public:
-    MeanField(const float* unary, std::size_t n_pixels, std::size_t n_labels, ThreadPool& pool)
-        : unary_(unary),
-          n_pixels_(n_pixels),
-          n_labels_(n_labels),
-          channels_(channels_for(n_labels)),
-          field_(n_pixels * channels_),
-          pool_(pool) {}
+    UnaryLogits(const float* unary, std::size_t n_pixels, std::size_t n_labels, ThreadPool& pool)
+        : n_pixels_(n_pixels), channels_(channels_for(n_labels)), logits_(n_pixels * channels_) {
+        constexpr float impossible = -1e30f;
+        pool.for_blocks(n_pixels, block, [&](std::size_t begin, std::size_t end) {
+            if (channels_ == 1) {
+                for (std::size_t p = begin; p < end; ++p) logits_.data()[p] = unary[p] - unary[n_pixels + p];
+                return;
+            }
+            for (std::size_t label = 0; label < channels_; ++label)
+                for (std::size_t p = begin; p < end; ++p)
+                    logits_.data()[p * channels_ + label] =
+                        label < n_labels ? -unary[label * n_pixels + p] : impossible;
+        });
+    }
 
     std::size_t channels() const { return channels_; }
-    const float* field() const { return field_.data(); }
-
-    struct Filter {
-        PermutohedralLattice lattice;
-        PermutohedralLattice::Values values;
-    };
-
-    // The field that the unaries and what the filters hold give.
-    void update(const std::vector<Filter>& filters) {
-        pool_.for_blocks(n_pixels_, grain, [&](std::size_t task, std::size_t end_of_task) {
-            std::vector<float> logits(block * channels_);
-            for (std::size_t begin = task; begin < end_of_task; begin += block) {
-                const std::size_t end = std::min(begin + block, end_of_task);
-                write_negated_unaries(begin, end, logits.data());
-                for (const Filter& filter : filters)
-                    filter.lattice.add_to(begin, end, filter.values, logits.data());
-                float* const out = field_.data() + begin * channels_;
-                if (channels_ == 1)
-                    kernels::selected().crf.tanh_half(logits.data(), end - begin, out);
-                else
-                    kernels::selected().crf.softmax(logits.data(), channels_, end - begin, out);
-            }
-        });
-    }
-
-    void write_posterior(float* posterior) const {
-        pool_.for_blocks(n_pixels_, grain, [&](std::size_t task, std::size_t end_of_task) {
-            for (std::size_t begin = task; begin < end_of_task; begin += block)
-                for (std::size_t label = 0; label < n_labels_; ++label) {
-                    float* const out = posterior + label * n_pixels_;
-                    const std::size_t end = std::min(begin + block, end_of_task);
-                    if (channels_ == 1) {
-                        const float half = label == 0 ? -0.5f : 0.5f;
-                        for (std::size_t p = begin; p < end; ++p) out[p] = 0.5f + half * field_.data()[p];
-                    } else {
-                        for (std::size_t p = begin; p < end; ++p)
-                            out[p] = field_.data()[p * channels_ + label];
-                    }
-                }
-        });
-    }
+    const float* of(std::size_t pixel) const { return logits_.data() + pixel * channels_; }
 
   private:
-    void write_negated_unaries(std::size_t begin, std::size_t end, float* logits) const {
-        constexpr float impossible = -1e30f;
-        if (channels_ == 1) {
-            for (std::size_t p = begin; p < end; ++p) logits[p - begin] = unary_[p] - unary_[n_pixels_ + p];
-            return;
-        }
-        for (std::size_t label = 0; label < channels_; ++label)
-            for (std::size_t p = begin; p < end; ++p)
-                logits[(p - begin) * channels_ + label] =
-                    label < n_labels_ ? -unary_[label * n_pixels_ + p] : impossible;
-    }
-
-    const float* unary_;
-    std::size_t n_pixels_, n_labels_, channels_;
-    Buffer<float> field_;
-    ThreadPool& pool_;
+    std::size_t n_pixels_, channels_;
+    Buffer<float> logits_;
 };
+
+struct Filter {
+    PermutohedralLattice lattice;
+    PermutohedralLattice::Values values;
+};
+
+// The field of pixels whose logits these are.
+void write_field(const float* logits, std::size_t channels, std::size_t count, float* field) {
+    if (channels == 1)
+        kernels::selected().crf.tanh_half(logits, count, field);
+    else
+        kernels::selected().crf.softmax(logits, channels, count, field);
+}
+
+void write_posterior(const float* field, std::size_t channels, std::size_t n_labels, std::size_t count,
+                     float* posterior, std::size_t stride) {
+    for (std::size_t label = 0; label < n_labels; ++label, posterior += stride)
+        for (std::size_t p = 0; p < count; ++p)
+            posterior[p] = channels > 1 ? field[p * channels + label]
+                           : label == 0 ? 0.5f - 0.5f * field[p]
+                                        : 0.5f + 0.5f * field[p];
+}
 
 }  // namespace
 
@@ -124,24 +100,42 @@ void dense_crf(const RgbView& image, const float* unary, std::size_t n_labels, c
         std::fill_n(posterior, image.size(), 1.0f);
         return;
     }
-    MeanField mean_field(unary, image.size(), n_labels, pool);
-    std::vector<MeanField::Filter> filters;
-    mean_field.update(filters);
+    const UnaryLogits unary_logits(unary, image.size(), n_labels, pool);
+    const std::size_t channels = unary_logits.channels();
+    std::vector<Filter> filters;
     const auto add = [&](double weight, double xy, double rgb) {
         if (weight == 0.0 || options.n_iterations == 0) return;
         PermutohedralLattice lattice = make_filter(image, xy, rgb, pool);
         lattice.normalize(weight, pool);
-        PermutohedralLattice::Values values = lattice.make_values(mean_field.channels());
+        PermutohedralLattice::Values values = lattice.make_values(channels);
         filters.push_back({std::move(lattice), std::move(values)});
     };
     add(options.bilateral_weight, options.bilateral_xy, options.bilateral_rgb);
     add(options.gaussian_weight, options.gaussian_xy, 0.0);
-    for (std::size_t iteration = 0; iteration < options.n_iterations; ++iteration) {
-        for (MeanField::Filter& filter : filters)
-            filter.lattice.spread(mean_field.field(), filter.values, pool);
-        mean_field.update(filters);
+
+    // A pixel's field comes of what the filters hold, goes on to what they collect, and is not kept.
+    const PermutohedralLattice::Bands bands(image.size());
+    for (std::size_t iteration = 0; iteration <= options.n_iterations; ++iteration) {
+        const bool last = iteration == options.n_iterations;
+        pool.run(bands.count(), [&](std::size_t band) {
+            std::vector<float> logits(block * channels), field(block * channels);
+            for (std::size_t begin = bands.begin(band); begin < bands.end(band); begin += block) {
+                const std::size_t end = std::min(begin + block, bands.end(band));
+                const float* found = unary_logits.of(begin);
+                for (std::size_t i = 0; iteration > 0 && i < filters.size(); ++i, found = logits.data())
+                    filters[i].lattice.gather(begin, end, filters[i].values, found, logits.data());
+                write_field(found, channels, end - begin, field.data());
+                if (last)
+                    write_posterior(field.data(), channels, n_labels, end - begin, posterior + begin,
+                                    image.size());
+                else
+                    for (Filter& filter : filters)
+                        filter.lattice.collect(begin, end, field.data(), filter.values);
+            }
+        });
+        if (last) return;
+        for (Filter& filter : filters) filter.lattice.blur(filter.values, pool);
     }
-    mean_field.write_posterior(posterior);
 }
 
 double dense_crf_bytes(std::size_t n_pixels, std::size_t n_labels) {

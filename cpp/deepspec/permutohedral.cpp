@@ -210,70 +210,82 @@ double PermutohedralLattice::bytes_per_point(std::size_t dimensions) {
 }
 
 PermutohedralLattice::Values PermutohedralLattice::make_values(std::size_t channels) const {
-    const std::size_t size = (n_vertices_ + 1) * channels;
-    return {channels, Buffer<float>(size), Buffer<float>(size), Buffer<float>(rows_.size() * channels)};
-}
-
-void PermutohedralLattice::spread(const float* in, Values& values, ThreadPool& pool) const {
-    const kernels::CrfLoops& loops = kernels::selected().crf;
-    const std::size_t channels = values.channels, n_rows = n_vertices_ + 1;
-    const auto of_band = [&](std::size_t band) { return values.of_bands.data() + first_[band] * channels; };
-    const auto end_of = [&](std::size_t band) {
-        return band + 1 < first_.size() ? first_[band + 1] : rows_.size();
-    };
-    pool.run(bands_.count(), [&](std::size_t band) {
-        const std::size_t begin = bands_.begin(band);
-        std::fill_n(of_band(band), (end_of(band) - first_[band]) * channels, 0.0f);
-        loops.splat(corners_.data() + begin * corners(), weights_.data() + begin * corners(), corners(),
-                    bands_.end(band) - begin, in + begin * channels, channels, of_band(band));
-    });
+    const std::size_t size = (n_vertices_ + 1) * channels, of_bands = rows_.size() * channels;
+    Values values{channels, Buffer<float>(of_bands), Buffer<float>(of_bands), Buffer<float>(size),
+                  Buffer<float>(size)};
+    std::fill_n(values.collected.data(), of_bands, 0.0f);
     std::fill_n(values.all.data(), channels, 0.0f);
     std::fill_n(values.spare.data(), channels, 0.0f);
-    pool.for_blocks(n_vertices_, vertex_grain, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t row = begin + 1; row <= end; ++row) {
-            float* const sums = values.all.data() + row * channels;
-            const float* part = values.of_bands.data() + same_[starts_[row]] * channels;
-            std::copy_n(part, channels, sums);
-            for (std::size_t i = starts_[row] + 1; i < starts_[row + 1]; ++i) {
-                part = values.of_bands.data() + same_[i] * channels;
-                for (std::size_t c = 0; c < channels; ++c) sums[c] += part[c];
+    return values;
+}
+
+void PermutohedralLattice::collect(std::size_t begin, std::size_t end, const float* in,
+                                   Values& values) const {
+    kernels::selected().crf.splat(corners_.data() + begin * corners(), weights_.data() + begin * corners(),
+                                  corners(), end - begin, in, values.channels,
+                                  values.collected.data() + first_[begin / bands_.size] * values.channels);
+}
+
+// Takes what the bands have collected, WIDTH channels at a time, for some vertices.
+template <std::size_t WIDTH>
+void PermutohedralLattice::add_up_bands(std::size_t begin, std::size_t end, Values& values) const {
+    for (std::size_t row = begin + 1; row <= end; ++row)
+        for (std::size_t c = 0; c < values.channels; c += WIDTH) {
+            std::array<float, WIDTH> sums{};
+            for (std::size_t i = starts_[row]; i < starts_[row + 1]; ++i) {
+                float* const part = values.collected.data() + same_[i] * values.channels + c;
+                for (std::size_t lane = 0; lane < WIDTH; ++lane)
+                    sums[lane] += std::exchange(part[lane], 0.0f);
             }
+            std::copy_n(sums.data(), WIDTH, values.all.data() + row * values.channels + c);
         }
+}
+
+void PermutohedralLattice::blur(Values& values, ThreadPool& pool) const {
+    const std::size_t channels = values.channels, n_rows = n_vertices_ + 1;
+    pool.for_blocks(n_vertices_, vertex_grain, [&](std::size_t begin, std::size_t end) {
+        channels == 1 ? add_up_bands<1>(begin, end, values) : add_up_bands<16>(begin, end, values);
     });
     for (std::size_t direction = 0; direction < corners(); ++direction) {
         pool.for_blocks(n_vertices_, vertex_grain, [&](std::size_t begin, std::size_t end) {
-            loops.blur(values.all.data(), before_.data() + direction * n_rows,
-                       after_.data() + direction * n_rows, begin + 1, end + 1, channels, values.spare.data());
+            kernels::selected().crf.blur(values.all.data(), before_.data() + direction * n_rows,
+                                         after_.data() + direction * n_rows, begin + 1, end + 1, channels,
+                                         values.spare.data());
         });
         std::swap(values.all, values.spare);
     }
-    pool.run(bands_.count(), [&](std::size_t band) {
-        float* out = of_band(band);
-        for (std::size_t i = first_[band]; i < end_of(band); ++i, out += channels)
-            std::copy_n(values.all.data() + rows_[i] * channels, channels, out);
+    pool.for_blocks(rows_.size(), vertex_grain, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i)
+            std::copy_n(values.all.data() + rows_[i] * channels, channels,
+                        values.blurred.data() + i * channels);
     });
 }
 
-void PermutohedralLattice::add_to(std::size_t begin, std::size_t end, const Values& values,
+void PermutohedralLattice::gather(std::size_t begin, std::size_t end, const Values& values, const float* base,
                                   float* out) const {
-    const float* const of_band = values.of_bands.data() + first_[begin / bands_.size] * values.channels;
-    kernels::selected().crf.slice(corners_.data() + begin * corners(), weights_.data() + begin * corners(),
-                                  corners(), end - begin, of_band, values.channels, out);
+    kernels::selected().crf.slice(
+        corners_.data() + begin * corners(), weights_.data() + begin * corners(), corners(), end - begin,
+        values.blurred.data() + first_[begin / bands_.size] * values.channels, values.channels, base, out);
 }
 
 void PermutohedralLattice::normalize(double weight, ThreadPool& pool) {
     constexpr float least = 1e-20f;
     Values values = make_values(1);
-    Buffer<float> ones(n_points_);
-    std::fill_n(ones.data(), n_points_, 1.0f);
-    spread(ones.data(), values, pool);
+    std::array<float, piece> zeros{}, ones;
+    ones.fill(1.0f);
+    pool.run(bands_.count(), [&](std::size_t band) {
+        for (std::size_t begin = bands_.begin(band); begin < bands_.end(band); begin += piece)
+            collect(begin, std::min(begin + piece, bands_.end(band)), ones.data(), values);
+    });
+    blur(values, pool);
     pool.for_blocks(n_points_, piece, [&](std::size_t begin, std::size_t end) {
-        std::array<float, piece> sums{};
-        add_to(begin, end, values, sums.data());
-        for (float& sum : sums) sum = std::sqrt(static_cast<float>(weight) / (sum + least));
+        std::array<float, piece> sums;
+        gather(begin, end, values, zeros.data(), sums.data());
         float* weights = weights_.data() + begin * corners();
-        for (std::size_t p = 0; p < end - begin; ++p)
-            for (std::size_t c = 0; c < corners(); ++c) *weights++ *= sums[p];
+        for (std::size_t p = 0; p < end - begin; ++p) {
+            const float factor = std::sqrt(static_cast<float>(weight) / (sums[p] + least));
+            for (std::size_t c = 0; c < corners(); ++c) *weights++ *= factor;
+        }
     });
 }
 

@@ -41,26 +41,34 @@ class PermutohedralLattice {
         std::size_t end(std::size_t band) const { return std::min(n_points, (band + 1) * size); }
     };
 
-    // What a filter holds on the vertices of `channels` numbers a point; one, or a multiple of 8.
+    const Bands& bands() const { return bands_; }
+
+    // What a filter holds on the vertices, of `channels` numbers a point: one, or a multiple of 16.
     struct Values {
         std::size_t channels;
-        Buffer<float> all, spare;  // (n_vertices + 1, channels), the first row zero
-        Buffer<float> of_bands;    // of the vertices of each band, band after band
+        Buffer<float> collected, blurred;  // of the vertices of each band, band after band
+        Buffer<float> all, spare;          // (n_vertices + 1, channels), the first row zero
     };
     Values make_values(std::size_t channels) const;
 
-    // Spreads the points' numbers, (n_points, channels), over the vertices and blurs them.
-    void spread(const float* in, Values& values, ThreadPool& pool) const;
+    // A filter in three steps, of which the first and the last take points of a single band, (end - begin,
+    // channels) numbers of them. Spreads them over the vertices,
+    void collect(std::size_t begin, std::size_t end, const float* in, Values& values) const;
 
-    // Adds to `out`, (end - begin, channels), what the points begin ... end - 1, all of one band, have of the
-    // vertices' values.
-    void add_to(std::size_t begin, std::size_t end, const Values& values, float* out) const;
+    // blurs what has been collected from all points, and is ready to collect anew;
+    void blur(Values& values, ThreadPool& pool) const;
+
+    // out = base + what the points have of the blurred vertices.
+    void gather(std::size_t begin, std::size_t end, const Values& values, const float* base,
+                float* out) const;
 
     // Where K is the filter: makes it weight N^-1/2 K N^-1/2, where N has K's row sums on its diagonal.
     void normalize(double weight, ThreadPool& pool);
 
   private:
     std::size_t corners() const { return dimensions_ + 1; }
+    template <std::size_t WIDTH>
+    void add_up_bands(std::size_t begin, std::size_t end, Values& values) const;
 
     std::size_t n_points_, dimensions_, n_vertices_ = 0;
     Bands bands_;

@@ -62,6 +62,15 @@ struct Avx2 {
         return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
     }
     static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static float total(type a) {
+        const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        const __m128 pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+        return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)));
+    }
+    static type power_of_two(type k) {
+        const __m256i exponents = _mm256_add_epi32(_mm256_cvtps_epi32(k), _mm256_set1_epi32(127));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(exponents, 23));
+    }
     static float largest(type a) {
         __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
         s = _mm_max_ps(s, _mm_movehl_ps(s, s));
@@ -112,4 +121,4 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          keep_near<Avx2>,
                                                          dots<Avx2Double>,
                                                          subtract<Avx2Double>,
-                                                         crf_loops};
+                                                         crf_loops<Avx2>};

@@ -57,6 +57,11 @@ struct Avx512 {
     static type subtract(type a, type b) { return _mm512_sub_ps(a, b); }
     static unsigned at_most(type a, type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
     static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static float total(type a) { return _mm512_reduce_add_ps(a); }
+    static type power_of_two(type k) {
+        const __m512i exponents = _mm512_add_epi32(_mm512_cvtps_epi32(k), _mm512_set1_epi32(127));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(exponents, 23));
+    }
     static float largest(type a) { return _mm512_reduce_max_ps(a); }
     static constexpr bool packs = true;
     static void pack(float* out, type a, unsigned lanes) {
@@ -107,4 +112,4 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            keep_near<Avx512>,
                                                            dots<Avx512Double>,
                                                            subtract<Avx512Double>,
-                                                           crf_loops};
+                                                           crf_loops<Avx512>};

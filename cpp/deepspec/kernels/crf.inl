@@ -1,5 +1,7 @@
-// The loops of the dense CRF, included once in each instruction set's file, inside an anonymous namespace:
-// compilers turn them into the vectors of whatever instruction set the file is for.
+// The loops of the dense CRF, included once in each instruction set's file, inside an anonymous namespace. V
+// is the type of floats that kernels.inl describes, with largest and total of its numbers, and power_of_two
+// for whole exponents. What is not written with it, compilers turn into vectors of whatever instruction set
+// the file is for.
 
 inline float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }  // where |x| < 2^22
 
@@ -77,14 +79,13 @@ inline void enclose(const float* points, std::size_t dimensions, const float* sc
         enclose_in<5>(points, scales, coordinates, ranks, shares);
 }
 
-// Part<WIDTH>::run(first channel, channels, …) for parts of the channels that registers hold.
-template <template <int> class Part, class... Arguments>
+// Part<V, VECTORS>::run(first channel, channels, …) for parts of the channels, multiples of 16, that
+// registers hold.
+template <class V, template <class, int> class Part, class... Arguments>
 inline void in_parts(std::size_t channels, Arguments... arguments) {
     std::size_t c = 0;
-    for (; c + 32 <= channels; c += 32) Part<32>::run(c, channels, arguments...);
-    if (channels - c == 24) Part<24>::run(c, channels, arguments...);
-    if (channels - c == 16) Part<16>::run(c, channels, arguments...);
-    if (channels - c == 8) Part<8>::run(c, channels, arguments...);
+    for (; c + 32 <= channels; c += 32) Part<V, 32 / V::width>::run(c, channels, arguments...);
+    if (c < channels) Part<V, 16 / V::width>::run(c, channels, arguments...);
 }
 
 template <int CORNERS>
@@ -94,25 +95,29 @@ void splat_numbers(const std::uint32_t* rows, const float* weights, std::size_t 
         for (int k = 0; k < CORNERS; ++k) values[rows[k]] += weights[k] * in[p];
 }
 
-template <int WIDTH>
+template <class V, int VECTORS>
 struct Splat {
     static void run(std::size_t first, std::size_t channels, const std::uint32_t* rows, const float* weights,
                     std::size_t corners, std::size_t count, const float* in, float* values) {
         for (std::size_t p = 0; p < count; ++p) {
-            float numbers[WIDTH];
-            for (int c = 0; c < WIDTH; ++c) numbers[c] = in[p * channels + first + c];
+            typename V::type numbers[VECTORS];
+            for (int v = 0; v < VECTORS; ++v) numbers[v] = V::load(in + p * channels + first + v * V::width);
             for (std::size_t k = p * corners; k < (p + 1) * corners; ++k) {
                 float* const row = values + rows[k] * channels + first;
-                for (int c = 0; c < WIDTH; ++c) row[c] += weights[k] * numbers[c];
+                const typename V::type weight = V::broadcast(weights[k]);
+                for (int v = 0; v < VECTORS; ++v)
+                    V::store(row + v * V::width,
+                             V::multiply_add(weight, numbers[v], V::load(row + v * V::width)));
             }
         }
     }
 };
 
+template <class V>
 inline void splat(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
                   const float* in, std::size_t channels, float* values) {
     if (channels > 1)
-        in_parts<Splat>(channels, rows, weights, corners, count, in, values);
+        in_parts<V, Splat>(channels, rows, weights, corners, count, in, values);
     else if (corners == 3)
         splat_numbers<3>(rows, weights, count, in, values);
     else
@@ -120,41 +125,47 @@ inline void splat(const std::uint32_t* rows, const float* weights, std::size_t c
 }
 
 template <int CORNERS>
-void slice_numbers(const std::uint32_t* rows, const float* weights, std::size_t count,
-                   const float* __restrict values, float* __restrict out) {
+void slice_numbers(const std::uint32_t* rows, const float* weights, std::size_t count, const float* values,
+                   const float* base, float* out) {
     for (std::size_t p = 0; p < count; ++p, rows += CORNERS, weights += CORNERS) {
         float sum = 0.0f;
         for (int k = 0; k < CORNERS; ++k) sum += weights[k] * values[rows[k]];
-        out[p] += sum;
+        out[p] = base[p] + sum;
     }
 }
 
-template <int WIDTH>
+template <class V, int VECTORS>
 struct Slice {
     static void run(std::size_t first, std::size_t channels, const std::uint32_t* rows, const float* weights,
-                    std::size_t corners, std::size_t count, const float* values, float* out) {
+                    std::size_t corners, std::size_t count, const float* values, const float* base,
+                    float* out) {
         for (std::size_t p = 0; p < count; ++p) {
-            float sums[WIDTH];
-            for (int c = 0; c < WIDTH; ++c) sums[c] = out[p * channels + first + c];
+            const std::size_t at = p * channels + first;
+            typename V::type sums[VECTORS];
+            for (int v = 0; v < VECTORS; ++v) sums[v] = V::load(base + at + v * V::width);
             for (std::size_t k = p * corners; k < (p + 1) * corners; ++k) {
                 const float* const row = values + rows[k] * channels + first;
-                for (int c = 0; c < WIDTH; ++c) sums[c] += weights[k] * row[c];
+                const typename V::type weight = V::broadcast(weights[k]);
+                for (int v = 0; v < VECTORS; ++v)
+                    sums[v] = V::multiply_add(weight, V::load(row + v * V::width), sums[v]);
             }
-            for (int c = 0; c < WIDTH; ++c) out[p * channels + first + c] = sums[c];
+            for (int v = 0; v < VECTORS; ++v) V::store(out + at + v * V::width, sums[v]);
         }
     }
 };
 
+template <class V>
 inline void slice(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
-                  const float* values, std::size_t channels, float* out) {
+                  const float* values, std::size_t channels, const float* base, float* out) {
     if (channels > 1)
-        in_parts<Slice>(channels, rows, weights, corners, count, values, out);
+        in_parts<V, Slice>(channels, rows, weights, corners, count, values, base, out);
     else if (corners == 3)
-        slice_numbers<3>(rows, weights, count, values, out);
+        slice_numbers<3>(rows, weights, count, values, base, out);
     else
-        slice_numbers<6>(rows, weights, count, values, out);
+        slice_numbers<6>(rows, weights, count, values, base, out);
 }
 
+template <class V>
 inline void blur(const float* values, const std::uint32_t* before, const std::uint32_t* after,
                  std::size_t begin, std::size_t end, std::size_t channels, float* __restrict out) {
     if (channels == 1) {
@@ -162,36 +173,45 @@ inline void blur(const float* values, const std::uint32_t* before, const std::ui
             out[v] = values[v] + 0.5f * (values[before[v]] + values[after[v]]);
         return;
     }
-    for (std::size_t v = begin; v < end; ++v) {
-        const float* const first = values + before[v] * channels;
-        const float* const second = values + after[v] * channels;
-        for (std::size_t c = 0; c < channels; ++c)
-            out[v * channels + c] = values[v * channels + c] + 0.5f * (first[c] + second[c]);
-    }
+    const typename V::type half = V::broadcast(0.5f);
+    for (std::size_t row = begin; row < end; ++row)
+        for (std::size_t c = 0; c < channels; c += V::width) {
+            const typename V::type both = V::add(V::load(values + before[row] * channels + c),
+                                                 V::load(values + after[row] * channels + c));
+            V::store(out + row * channels + c,
+                     V::multiply_add(half, both, V::load(values + row * channels + c)));
+        }
 }
 
-inline void softmax(const float* logits, std::size_t channels, std::size_t count, float* __restrict out) {
-    constexpr std::size_t lanes = 8;
+template <class V>
+inline typename V::type exps_of(typename V::type x) {
+    const typename V::type shift = V::broadcast(12582912.0f), back = V::broadcast(-12582912.0f);
+    x = V::greater(x, V::broadcast(-80.0f));
+    const typename V::type halvings = V::add(V::multiply_add(x, V::broadcast(1.44269504f), shift), back);
+    typename V::type rest = V::multiply_add(halvings, V::broadcast(-0.693359375f), x);
+    rest = V::multiply_add(halvings, V::broadcast(2.12194440e-4f), rest);
+    typename V::type series = V::broadcast(1.0f / 720.0f);
+    constexpr float coefficients[] = {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f};
+    for (const float coefficient : coefficients)
+        series = V::multiply_add(series, rest, V::broadcast(coefficient));
+    return V::mul(series, V::power_of_two(halvings));
+}
+
+template <class V>
+inline void softmax(const float* logits, std::size_t channels, std::size_t count, float* out) {
     for (std::size_t p = 0; p < count; ++p, logits += channels, out += channels) {
-        float most[lanes], sums[lanes] = {};
-        for (std::size_t lane = 0; lane < lanes; ++lane) most[lane] = logits[lane];
-        for (std::size_t c = lanes; c < channels; c += lanes)
-            for (std::size_t lane = 0; lane < lanes; ++lane)
-                most[lane] = logits[c + lane] > most[lane] ? logits[c + lane] : most[lane];
-        for (std::size_t half = lanes / 2; half > 0; half /= 2)
-            for (std::size_t lane = 0; lane < half; ++lane)
-                most[lane] = most[lane + half] > most[lane] ? most[lane + half] : most[lane];
-        const float largest = most[0];
-        for (std::size_t c = 0; c < channels; c += lanes)
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const float size = exp_of(logits[c + lane] - largest);
-                out[c + lane] = size;
-                sums[lane] += size;
-            }
-        for (std::size_t half = lanes / 2; half > 0; half /= 2)
-            for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-        const float factor = 1.0f / sums[0];
-        for (std::size_t c = 0; c < channels; ++c) out[c] *= factor;
+        typename V::type most = V::load(logits), sums = V::zero();
+        for (std::size_t c = V::width; c < channels; c += V::width)
+            most = V::greater(most, V::load(logits + c));
+        const typename V::type largest = V::broadcast(-V::largest(most));
+        for (std::size_t c = 0; c < channels; c += V::width) {
+            const typename V::type sizes = exps_of<V>(V::add(V::load(logits + c), largest));
+            V::store(out + c, sizes);
+            sums = V::add(sums, sizes);
+        }
+        const typename V::type factor = V::broadcast(1.0f / V::total(sums));
+        for (std::size_t c = 0; c < channels; c += V::width)
+            V::store(out + c, V::mul(V::load(out + c), factor));
     }
 }
 
@@ -203,4 +223,5 @@ inline void tanh_half(const float* numbers, std::size_t count, float* __restrict
     }
 }
 
-constexpr deepspec::kernels::CrfLoops crf_loops{enclose, splat, blur, slice, softmax, tanh_half};
+template <class V>
+constexpr deepspec::kernels::CrfLoops crf_loops{enclose, splat<V>, blur<V>, slice<V>, softmax<V>, tanh_half};

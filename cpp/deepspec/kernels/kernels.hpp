@@ -56,7 +56,7 @@ struct TileProduct {
 };
 
 // Of a filter on a permutohedral lattice in 2 or 5 dimensions, and of the mean field that it is for. Channels
-// are one, or a multiple of 8.
+// are one, or a multiple of 16.
 struct CrfLoops {
     // The simplices that enclose lattice_block points, (dimensions, lattice_block), which `scales` bring to
     // the plane of the lattice. Of each, (dimensions + 1, lattice_block): the coordinates of the corner whose
@@ -74,9 +74,10 @@ struct CrfLoops {
     void (*blur)(const float* values, const std::uint32_t* before, const std::uint32_t* after,
                  std::size_t begin, std::size_t end, std::size_t channels, float* out);
 
-    // Adds to the rows of `out` of `count` points their shares of their corners' rows of values.
+    // The rows of `out` of `count` points: those of `base` and the points' shares of their corners' rows of
+    // values.
     void (*slice)(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
-                  const float* values, std::size_t channels, float* out);
+                  const float* values, std::size_t channels, const float* base, float* out);
 
     // Of the channels of each of `count` rows, more than one.
     void (*softmax)(const float* logits, std::size_t channels, std::size_t count, float* out);

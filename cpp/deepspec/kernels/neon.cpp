@@ -58,6 +58,11 @@ struct Neon {
     static unsigned count(unsigned lanes) {
         return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
     }
+    static float total(type a) { return vaddvq_f32(a); }
+    static type power_of_two(type k) {
+        const int32x4_t exponents = vaddq_s32(vcvtnq_s32_f32(k), vdupq_n_s32(127));
+        return vreinterpretq_f32_s32(vshlq_n_s32(exponents, 23));
+    }
     static float largest(type a) { return vmaxvq_f32(a); }
     static constexpr bool packs = false;
 };
@@ -101,4 +106,4 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          keep_near<Neon>,
                                                          dots<NeonDouble>,
                                                          subtract<NeonDouble>,
-                                                         crf_loops};
+                                                         crf_loops<Neon>};

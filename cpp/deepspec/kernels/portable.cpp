@@ -72,6 +72,12 @@ struct Portable {
     static unsigned count(unsigned lanes) {
         return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
     }
+    static float total(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
+    static type power_of_two(const type& k) {
+        return each([&](int i) {
+            return __builtin_bit_cast(float, (static_cast<std::int32_t>(k.lane[i]) + 127) << 23);
+        });
+    }
     static float largest(const type& a) {
         float greatest = a.lane[0];
         for (int i = 1; i < width; ++i) greatest = a.lane[i] > greatest ? a.lane[i] : greatest;
@@ -119,4 +125,4 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              keep_near<Portable>,
                                                              dots<PortableDouble>,
                                                              subtract<PortableDouble>,
-                                                             crf_loops};
+                                                             crf_loops<Portable>};
