@@ -33,6 +33,8 @@ constexpr Subject subjects[] = {
     {"color_graphs", fuzz::try_color_graphs},
     {"laplacian", fuzz::try_laplacian},
     {"eigenpairs", fuzz::try_eigenpairs},
+    {"lattice", fuzz::try_lattice},
+    {"crf", fuzz::try_crf},
     {"threads", fuzz::try_threads},
     {"cancelling", fuzz::try_cancelling},
     {"beside_each_other", fuzz::try_beside_each_other},

@@ -96,6 +96,8 @@ void try_neighbors(Random& random);
 void try_color_graphs(Random& random);
 void try_laplacian(Random& random);
 void try_eigenpairs(Random& random);
+void try_lattice(Random& random);
+void try_crf(Random& random);
 void try_threads(Random& random);
 void try_cancelling(Random& random);
 void try_beside_each_other(Random& random);
