@@ -253,3 +253,81 @@ def components(affinity: Array) -> Array:
     connected = np.asarray(affinity) > 0
     labels = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(connected), directed=False)[1]
     return np.where(connected.any(1), labels, -1)
+
+
+# The fully connected CRF
+
+
+def permutohedral_filter(points: ArrayLike, numbers: ArrayLike) -> Array:
+    """A Gaussian of standard deviation 1 on the permutohedral lattice: (n, d) points, (n, m) numbers → (n, m).
+
+    Vertices are tuples of d + 1 whole numbers, congruent modulo d + 1, which sum up to 0.
+    """
+    points, numbers = np.asarray(points, float), np.asarray(numbers, float)
+    d = points.shape[1]
+    simplices = [_simplex(point) for point in points]
+    values: dict[tuple[int, ...], Array] = {}
+    for simplex, of_point in zip(simplices, numbers, strict=True):
+        for vertex, share in simplex:
+            values[vertex] = values.get(vertex, 0.0) + share * of_point
+    nothing = np.zeros(numbers.shape[1])
+    for direction in range(d + 1):
+        step = np.ones(d + 1, int) - (d + 1) * (np.arange(d + 1) == direction)
+        values = {
+            vertex: value + 0.5 * sum(values.get(tuple(sign * step + vertex), nothing) for sign in (1, -1))
+            for vertex, value in values.items()
+        }
+    return np.array([sum(share * values[vertex] for vertex, share in simplex) for simplex in simplices])
+
+
+def _simplex(point: Array) -> list[tuple[tuple[int, ...], float]]:
+    """The corners of the simplex that encloses a point, and what they have of it."""
+    d = len(point)
+    plane = np.zeros(d + 1)
+    for i, coordinate in enumerate(point):
+        scaled = coordinate * np.sqrt(2 / 3) * (d + 1) / np.sqrt((i + 1) * (i + 2))
+        plane[: i + 1] += scaled
+        plane[i + 1] -= (i + 1) * scaled
+    corner = ((d + 1) * np.rint(plane / (d + 1))).astype(int)
+    while corner.sum():
+        away = plane - corner
+        # Of equals, the first counts as the farthest up.
+        if corner.sum() > 0:
+            corner[d - np.argmin(away[::-1])] -= d + 1
+        else:
+            corner[np.argmax(away)] += d + 1
+    order = np.argsort(corner - plane, kind="stable")  # the farthest above the corner first
+    away = (plane - corner)[order] / (d + 1)
+    shares = [1 + away[d] - away[0], *(away[d - k] - away[d + 1 - k] for k in range(1, d + 1))]
+    corners = []
+    for k in range(d + 1):
+        corners.append(tuple(corner.tolist()))
+        corner = corner + 1 - (d + 1) * (np.arange(d + 1) == order[d - k])
+    return list(zip(corners, shares, strict=True))
+
+
+def dense_crf(
+    image: Array, unary: Array, kernels: list[tuple[float, float, float | None]], steps: int
+) -> Array:
+    """Mean field with kernels of (weight, deviation in pixels, deviation in colour or None)."""
+    labels, height, width = unary.shape
+    y, x = np.divmod(np.arange(height * width), width)
+    rows = -unary.reshape(labels, -1).T.astype(float)
+
+    def softmax(logits: Array) -> Array:
+        sizes = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return sizes / sizes.sum(axis=1, keepdims=True)
+
+    filters = []
+    for weight, xy, rgb in kernels:
+        points = np.stack([x, y], axis=1) / xy
+        if rgb is not None:
+            points = np.hstack([points, image.reshape(-1, 3) / rgb])
+        norm = 1 / np.sqrt(permutohedral_filter(points, np.ones((len(points), 1))))
+        filters.append((weight, points, norm))
+    field = softmax(rows)
+    for _ in range(steps):
+        field = softmax(
+            rows + sum(w * norm * permutohedral_filter(p, norm * field) for w, p, norm in filters)
+        )
+    return field.T.reshape(labels, height, width)

@@ -80,6 +80,7 @@ def test_run_is_recorded(folder: Path) -> None:
         "grid": "auto",
         "n_segments": 4,
         "background": "border",
+        "refine": "none",
         "seed": 3,
     }
     assert run["complete"]

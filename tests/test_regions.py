@@ -35,6 +35,10 @@ def decompositions(draw: st.DrawFn, cells: st.SearchStrategy[float] = CELLS) -> 
     return decomposition(*vectors, cell=cell, size=size)
 
 
+def coarse_mask(d: Decomposition, **options: Any) -> np.ndarray:
+    return segment_object(d, refine=None, **options)
+
+
 def box_of(d: Decomposition, foreground: str = "smaller") -> tuple[int, int, int, int]:
     box = localize(d, foreground=foreground)
     assert all(type(side) is int for side in (box.xmin, box.ymin, box.xmax, box.ymax))
@@ -75,16 +79,16 @@ def test_border_rule_takes_the_side_that_touches_it_less() -> None:
     y[1:4, 1:4] = 1
     y[2, 0] = y[0, 2] = y[1, 0] = y[0, 1] = y[3, 0] = 1
     # 14 cells in front, 5 of them on the border; 11 behind, all on it.
-    assert segment_object(decomposition(y), foreground="smaller").mean() == 11 / 25
-    np.testing.assert_array_equal(segment_object(decomposition(y, cell=(1, 1)), foreground="border"), y > 0)
-    np.testing.assert_array_equal(segment_object(decomposition(-y, cell=(1, 1)), foreground="border"), y > 0)
+    assert coarse_mask(decomposition(y), foreground="smaller").mean() == 11 / 25
+    np.testing.assert_array_equal(coarse_mask(decomposition(y, cell=(1, 1)), foreground="border"), y > 0)
+    np.testing.assert_array_equal(coarse_mask(decomposition(-y, cell=(1, 1)), foreground="border"), y > 0)
 
 
 def test_border_rule_compares_shares_of_each_side() -> None:
     # The strip in front has 3 of the border's 8 cells, but no cell elsewhere.
     y = np.full((3, 3), -1.0)
     y[0] = 1
-    np.testing.assert_array_equal(segment_object(decomposition(y, cell=(1, 1)), foreground="border"), y < 0)
+    np.testing.assert_array_equal(coarse_mask(decomposition(y, cell=(1, 1)), foreground="border"), y < 0)
 
 
 @given(decompositions(), FOREGROUNDS)
@@ -99,7 +103,7 @@ def test_box_lies_in_the_covered_region(d: Decomposition, foreground: str) -> No
 @given(decompositions(), FOREGROUNDS)
 def test_box_is_that_of_the_largest_part_of_the_mask(d: Decomposition, foreground: str) -> None:
     height, width = d.covered
-    mask = segment_object(d, foreground=foreground)[:height, :width]
+    mask = coarse_mask(d, foreground=foreground)[:height, :width]
     parts, count = ndimage.label(mask, np.ones((3, 3)))
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(parts)]
     # Cells of unequal numbers of pixels may rank parts otherwise: the box is one of them.
@@ -112,7 +116,7 @@ def test_a_pixel_on_the_edge_of_two_cells_is_in_the_box_when_in_the_mask() -> No
     y[4, 4] = 1.0
     d = decomposition(y, cell=(1.0, 1.1), size=(5, 8))
     xmin, ymin, xmax, ymax = box_of(d)
-    rows, columns = np.nonzero(segment_object(d))
+    rows, columns = np.nonzero(coarse_mask(d))
     assert (xmin, ymin, xmax, ymax) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
@@ -123,8 +127,8 @@ def test_flipped_vectors_give_flipped_masks(d: Decomposition, foreground: str) -
     for flip in (np.flipud, np.fliplr):
         pairs = replace(d.pairs, vectors=np.stack([flip(y) for y in d.pairs.vectors]))
         np.testing.assert_array_equal(
-            segment_object(replace(d, pairs=pairs), foreground=foreground),
-            flip(segment_object(d, foreground=foreground)),
+            coarse_mask(replace(d, pairs=pairs), foreground=foreground),
+            flip(coarse_mask(d, foreground=foreground)),
         )
 
 
@@ -138,8 +142,8 @@ def test_sign_of_the_vector_matters_only_in_ties(grid: tuple[int, int], seed: in
     else:
         assume(0 < (y > 0).mean() < 1 and border[y > 0].mean() != border[y < 0].mean())
     np.testing.assert_array_equal(
-        segment_object(decomposition(y), foreground=foreground),
-        segment_object(decomposition(-y), foreground=foreground),
+        coarse_mask(decomposition(y), foreground=foreground),
+        coarse_mask(decomposition(-y), foreground=foreground),
     )
 
 
@@ -149,21 +153,21 @@ def test_mask_is_upsampled_and_its_edge_replicated() -> None:
     expected = np.zeros((6, 10), bool)
     # The strip below and to the right of the cell belongs to it.
     expected[2:, 6:] = True
-    np.testing.assert_array_equal(segment_object(d), expected)
+    np.testing.assert_array_equal(coarse_mask(d), expected)
     assert box_of(d) == (6, 2, 9, 4)
 
 
 def test_cells_of_broken_sizes_take_the_pixels_whose_centres_they_hold() -> None:
     d = decomposition([[-1, 1, -1]], cell=(2, 2.5), size=(2, 8))
     # Edges at 2.5 and 5: pixel 2 has its centre on the edge and goes right.
-    np.testing.assert_array_equal(np.flatnonzero(segment_object(d)[0]), [2, 3, 4])
+    np.testing.assert_array_equal(np.flatnonzero(coarse_mask(d)[0]), [2, 3, 4])
     assert box_of(d) == (2, 0, 5, 2)
 
 
 def test_threshold_cuts_higher() -> None:
     d = decomposition(BLOB, cell=(1, 1))
-    np.testing.assert_array_equal(segment_object(d, threshold=2.5), BLOB == 3)
-    assert not segment_object(d, threshold=4).any()
+    np.testing.assert_array_equal(coarse_mask(d, threshold=2.5), BLOB == 3)
+    assert not coarse_mask(d, threshold=4).any()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,9 @@ def test_threshold_cuts_higher() -> None:
     [
         (localize, {"foreground": "larger"}, "foreground must be 'smaller' or 'border', got 'larger'"),
         (segment_object, {"foreground": ""}, "foreground must be"),
-        (segment_object, {"refine": "crf"}, "refine must be None, got 'crf'"),
+        (segment_object, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),
+        (segment_regions, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),
+        (segment_regions, {"refine": "crf", "resolution": "grid"}, "needs resolution='image', got 'grid'"),
         (segment_object, {"threshold": np.nan}, "threshold must be finite, got nan"),
         (segment_regions, {"resolution": "full"}, "resolution must be 'image' or 'grid', got 'full'"),
         (segment_regions, {"background": "largest"}, "background must be 'border' or 'size', got 'largest'"),

@@ -6,7 +6,17 @@ from deepspec.backbones import Backbone, load_backbone
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
 from deepspec.graph import affinity, color_affinity, laplacian
-from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
+from deepspec.refine import dense_crf, unary_from_labels
+from deepspec.regions import (
+    Box,
+    ObjectLostWarning,
+    ObjectMask,
+    find_object,
+    localize,
+    objectness,
+    segment_object,
+    segment_regions,
+)
 from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_batch, laplacian_eigenpairs
 
 __all__ = [
@@ -16,12 +26,16 @@ __all__ = [
     "Decomposition",
     "Eigenpairs",
     "Features",
+    "ObjectLostWarning",
+    "ObjectMask",
     "__version__",
     "affinity",
     "color_affinity",
     "decompose",
+    "dense_crf",
     "eigenpairs",
     "eigenpairs_batch",
+    "find_object",
     "laplacian",
     "laplacian_eigenpairs",
     "load_backbone",
@@ -30,4 +44,5 @@ __all__ = [
     "pipeline",
     "segment_object",
     "segment_regions",
+    "unary_from_labels",
 ]

@@ -12,6 +12,7 @@ __all__: list[str] = [
     "build_info",
     "color_graph",
     "default_threads",
+    "dense_crf",
     "dense_eigenpairs",
     "eigenpairs",
     "eigenpairs_bytes",
@@ -30,6 +31,18 @@ def color_graph(
     numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.float64]
 ]: ...
 def default_threads() -> int: ...
+def dense_crf(
+    image: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+    unary: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    *,
+    bilateral_weight: typing.SupportsFloat | typing.SupportsIndex,
+    bilateral_xy: typing.SupportsFloat | typing.SupportsIndex,
+    bilateral_rgb: typing.SupportsFloat | typing.SupportsIndex,
+    gaussian_weight: typing.SupportsFloat | typing.SupportsIndex,
+    gaussian_xy: typing.SupportsFloat | typing.SupportsIndex,
+    n_iterations: typing.SupportsInt | typing.SupportsIndex,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]: ...
 def dense_eigenpairs(
     affinity: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
     | typing.Annotated[numpy.typing.ArrayLike, numpy.float64],

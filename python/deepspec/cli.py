@@ -15,6 +15,7 @@ from typing import Any
 from deepspec import __version__, _core, backbones, pipeline
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
+from deepspec.refine import REFINEMENTS
 from deepspec.tasks import TASKS
 
 
@@ -276,6 +277,14 @@ def _add_task(group: Any, options: Any) -> None:
             default=options["foreground"],
             help="the object is the smaller side, or the one that touches the border less, "
             "which suits classical and convolutional features (%(default)s)",
+        )
+    if "refine" in options:
+        group.add_argument(
+            "--refine",
+            choices=(*REFINEMENTS, "none"),
+            default=options["refine"],
+            help="outlines follow the image's by a fully connected CRF, by the package pydensecrf, by OpenCV's guided "
+            "filter, or not at all (%(default)s)",
         )
     if "n_segments" in options:
         group.add_argument(

@@ -100,6 +100,7 @@ class Outputs:
                 "source": source,
                 "line": answer.line,
                 "score": answer.score,
+                **({} if answer.kept is None else {"kept": answer.kept}),
                 "coco": coco.record(item.name, d.image.shape[:2], answer.annotations),
                 "files": [path.relative_to(self.folder).as_posix() for path in files.values()],
             }

@@ -125,7 +125,8 @@ def run(
     threads : int or None
         Of each job, for its images in all; None: the cores available, divided among the jobs.
     **options
-        The task's own: `foreground` (localize, segment); `n_segments`, `background`, `seed` (regions).
+        The task's own: `foreground` (localize, segment); `n_segments`, `background`, `seed` (regions); `refine`
+        (segment, regions), "none" or as in `segment_object`.
 
     Returns
     -------
@@ -276,7 +277,9 @@ class _Stages:
         pending: deque[Future[Result]] = deque()
         decoder = ThreadPoolExecutor(1) if self.jobs else None
         solver, workers, solve = self._solver(len(inputs))
-        finish = partial(_finish, self.question, solve)
+        # The members of a crew work beside each other on the threads there are.
+        threads = max(1, self.threads // workers) if isinstance(solver, Crew) else self.threads
+        finish = partial(_finish, self.question, solve, threads)
         try:
             for step in self._with_features(self._decoded(inputs, decoder)):
                 if isinstance(step, Result):
@@ -397,7 +400,7 @@ def _decode(item: Input, max_size: int | None) -> _Picture | Result:
     return _Picture(item, before or {}, image, working, seconds)
 
 
-def _finish(question: _Question, solve: Callable[..., Eigenpairs], picture: _Picture) -> Result:
+def _finish(question: _Question, solve: Callable[..., Eigenpairs], threads: int, picture: _Picture) -> Result:
     """Features or image → eigenpairs → answer → files: what a job does."""
     item, seconds = picture.item, picture.seconds
     try:
@@ -409,7 +412,7 @@ def _finish(question: _Question, solve: Callable[..., Eigenpairs], picture: _Pic
                 picture.image, picture.working, picture.features, **question.graph, solve=solve
             )
         with _timed(seconds, "answer"):
-            answer = TASKS[question.task].answer(d, **question.options)
+            answer = TASKS[question.task].answer(d, threads, **question.options)
     except _IMAGE_ERRORS as error:
         return _failed(item, error, seconds)
     with _timed(seconds, "write"):

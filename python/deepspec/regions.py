@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -12,6 +13,8 @@ from scipy import ndimage
 
 from deepspec.decomposition import Decomposition
 from deepspec.features import border_cells
+from deepspec.graph import check_choice
+from deepspec.refine import REFINEMENTS, refine_labels
 
 Mask = NDArray[np.bool_]
 
@@ -65,8 +68,61 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
     return Box(xmin, ymin, xmax, ymax, objectness(d))
 
 
+@dataclass(frozen=True, eq=False)
+class ObjectMask:
+    """The main object, coarse and refined.
+
+    Attributes
+    ----------
+    mask : (H, W) bool
+    coarse : (H, W) bool
+        The cells' own outlines; the same where nothing was refined.
+    kept : float
+        The share of the coarse mask's pixels that is in the mask; 1 where the coarse mask is empty.
+    """
+
+    mask: Mask
+    coarse: Mask
+    kept: float
+
+    @property
+    def lost(self) -> bool:
+        """Whether refinement took the object away: it kept under a quarter of it."""
+        return self.kept < 0.25
+
+
+class ObjectLostWarning(UserWarning):
+    """Refinement kept under a quarter of an object's coarse mask."""
+
+
+def find_object(
+    d: Decomposition,
+    *,
+    foreground: str = "smaller",
+    threshold: float = 0.0,
+    refine: str | None = "crf",
+    threads: int | None = None,
+) -> ObjectMask:
+    """The mask of the image's main object, with what refinement changed; the parameters are `segment_object`'s."""
+    if refine is not None:
+        check_choice("refine", refine, (*REFINEMENTS, None))
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold must be finite, got {threshold}")
+    coarse = _to_image(_front(_second_eigenvector(d) > threshold, foreground), d)
+    if refine is None:
+        return ObjectMask(coarse, coarse, 1.0)
+    mask = refine_labels(d.image, coarse, refine, threads=threads) == 1
+    kept = np.count_nonzero(mask & coarse) / np.count_nonzero(coarse) if coarse.any() else 1.0
+    return ObjectMask(mask, coarse, kept)
+
+
 def segment_object(
-    d: Decomposition, *, foreground: str = "smaller", threshold: float = 0.0, refine: str | None = None
+    d: Decomposition,
+    *,
+    foreground: str = "smaller",
+    threshold: float = 0.0,
+    refine: str | None = "crf",
+    threads: int | None = None,
 ) -> Mask:
     """The mask of the image's main object (section 3.4).
 
@@ -79,24 +135,37 @@ def segment_object(
     threshold : float
         y₁ > threshold splits the grid. y₁ is D-orthonormal, so its entries are small: of the order of
         (the sum of D)^-½.
-    refine : None
-        None: the cells' own outlines, upsampled by nearest neighbour, with the edge replicated into
-        the strip that the grid leaves uncovered.
+    refine : {"crf", "pydensecrf", "guided", None}
+        How the cells' outlines become the image's: see `refine.refine_labels`. None: not at all; the mask is upsampled by
+        nearest neighbour, with the edge replicated into the strip that the grid leaves uncovered, as it
+        also is before it is refined.
+    threads : int, optional
+        Of the CRF. Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available.
 
     Returns
     -------
     (H, W) bool
 
+    Warns
+    -----
+    ObjectLostWarning
+        Refinement kept under a quarter of the coarse mask, as happens to small objects: `find_object` returns both.
+
     Raises
     ------
+    ImportError
+        What `refine` needs is not installed.
     ValueError
         k is 1, or a parameter is unknown or not finite.
     """
-    if refine is not None:
-        raise ValueError(f"refine must be None, got {refine!r}")
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold must be finite, got {threshold}")
-    return _to_image(_front(_second_eigenvector(d) > threshold, foreground), d)
+    found = find_object(d, foreground=foreground, threshold=threshold, refine=refine, threads=threads)
+    if found.lost:
+        warnings.warn(
+            f"refine={refine!r} kept {found.kept:.0%} of the object's coarse mask",
+            ObjectLostWarning,
+            stacklevel=2,
+        )
+    return found.mask
 
 
 def segment_regions(
@@ -105,7 +174,9 @@ def segment_regions(
     n_segments: int | str = 15,
     resolution: str = "image",
     background: str = "border",
+    refine: str | None = None,
     seed: int = 0,
+    threads: int | None = None,
 ) -> NDArray[np.int32]:
     """Segments of the image: k-means over the entries of y₁ … y_{k−1} (section 3.5).
 
@@ -122,8 +193,13 @@ def segment_regions(
     background : {"border", "size"}
         Which segment becomes 0: `"border"`: the one that holds most cells of the grid's border;
         `"size"`: the largest, as in the paper.
+    refine : {None, "crf", "pydensecrf", "guided"}
+        How the cells' outlines become the image's, at its resolution: see `segment_object`. A small segment may
+        vanish; the numbers of the others stay.
     seed : int
         Of k-means, which keeps the best of 10 starts. The same seed gives the same segments.
+    threads : int, optional
+        Of the CRF.
 
     Returns
     -------
@@ -133,10 +209,15 @@ def segment_regions(
     Raises
     ------
     ImportError
-        scikit-learn is not installed.
+        scikit-learn is not installed, or what `refine` needs.
     ValueError
-        k is too small, there are fewer cells than segments, or a parameter is unknown.
+        k is too small, there are fewer cells than segments, a parameter is unknown, or segments of the grid are to be
+        refined.
     """
+    if refine is not None:
+        check_choice("refine", refine, (*REFINEMENTS, None))
+        if resolution == "grid":
+            raise ValueError(f"refine={refine!r} needs resolution='image', got 'grid'")
     if resolution not in ("image", "grid"):
         raise ValueError(f"resolution must be 'image' or 'grid', got {resolution!r}")
     if background not in ("border", "size"):
@@ -150,7 +231,10 @@ def segment_regions(
     order = np.argsort(-sizes, kind="stable")
     order = np.concatenate([[first], order[order != first]])
     labels = np.argsort(order).astype(np.int32)[clusters]
-    return labels if resolution == "grid" else _to_image(labels, d)
+    if resolution == "grid":
+        return labels
+    coarse: NDArray[np.int32] = _to_image(labels, d)
+    return coarse if refine is None else refine_labels(d.image, coarse, refine, threads=threads)
 
 
 def objectness(d: Decomposition) -> float:

@@ -14,7 +14,8 @@ from deepspec import coco, images
 from deepspec._files import replacing
 from deepspec.decomposition import Decomposition
 from deepspec.graph import check_choice
-from deepspec.regions import Box, localize, objectness, segment_object, segment_regions
+from deepspec.refine import REFINEMENTS
+from deepspec.regions import Box, find_object, localize, objectness, segment_regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Answer:
         COCO's, see `coco.record`.
     box, mask, labels
         What was asked for; the others are None.
+    kept : float or None
+        Of a mask, the share of the coarse one that refinement kept.
     """
 
     line: str
@@ -39,6 +42,7 @@ class Answer:
     box: Box | None = None
     mask: NDArray[np.bool_] | None = None
     labels: NDArray[np.int32] | None = None
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Task:
     ----------
     help : str
     answer : callable
-        Of a decomposition and the task's own options.
+        Of a decomposition, the number of threads to use, and the task's own options.
     options : mapping
         Names and defaults of these options.
     files : str
@@ -98,28 +102,38 @@ def check_options(task: str, k: int, options: Mapping[str, Any]) -> dict[str, An
     return chosen
 
 
-def _eigenvectors(d: Decomposition) -> Answer:
+def _eigenvectors(d: Decomposition, threads: int) -> Answer:
     values = ", ".join(f"{value:.4g}" for value in d.pairs.values)
     return Answer(f"eigenvalues {values}", objectness(d) if len(d.pairs.values) > 1 else None)
 
 
-def _localize(d: Decomposition, *, foreground: str) -> Answer:
+def _localize(d: Decomposition, threads: int, *, foreground: str) -> Answer:
     box = localize(d, foreground=foreground)
     line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}"
     return Answer(line, box.score, (coco.box_annotation(box),), box=box)
 
 
-def _segment(d: Decomposition, *, foreground: str) -> Answer:
-    mask = segment_object(d, foreground=foreground)
+def _segment(d: Decomposition, threads: int, *, foreground: str, refine: str) -> Answer:
+    found = find_object(d, foreground=foreground, refine=_method(refine), threads=threads)
     score = objectness(d)
-    line = f"object {mask.mean():.0%} of the image"
-    return Answer(line, score, (coco.mask_annotation(mask, score),), mask=mask)
+    line = f"object {found.mask.mean():.0%} of the image"
+    if found.lost:
+        line += f", refinement kept {found.kept:.0%} of the coarse mask"
+    return Answer(line, score, (coco.mask_annotation(found.mask, score),), mask=found.mask, kept=found.kept)
 
 
-def _regions(d: Decomposition, *, n_segments: int | str, background: str, seed: int) -> Answer:
-    labels = segment_regions(d, n_segments=n_segments, background=background, seed=seed)
-    line = f"{labels.max() + 1} segments, background {np.mean(labels == 0):.0%} of the image"
+def _regions(
+    d: Decomposition, threads: int, *, n_segments: int | str, background: str, refine: str, seed: int
+) -> Answer:
+    labels = segment_regions(
+        d, n_segments=n_segments, background=background, refine=_method(refine), seed=seed, threads=threads
+    )
+    line = f"{len(np.unique(labels))} segments, background {np.mean(labels == 0):.0%} of the image"
     return Answer(line, objectness(d), labels=labels)
+
+
+def _method(refine: str) -> str | None:
+    return None if refine == "none" else refine
 
 
 def _save_decomposition(path: Path, d: Decomposition, answer: Answer) -> None:
@@ -153,6 +167,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "foreground": lambda value: check_choice("foreground", value, ("smaller", "border")),
     "n_segments": _check_n_segments,
     "background": lambda value: check_choice("background", value, ("border", "size")),
+    "refine": lambda value: check_choice("refine", value, (*REFINEMENTS, "none")),
     "seed": _check_seed,
 }
 
@@ -180,7 +195,7 @@ TASKS: dict[str, Task] = {
         ".png",
         _save_mask,
         dataset="masks.json",
-        options={"foreground": "smaller"},
+        options={"foreground": "smaller", "refine": "crf"},
         k=2,
     ),
     "regions": Task(
@@ -189,7 +204,7 @@ TASKS: dict[str, Task] = {
         "labels",
         ".png",
         _save_labels,
-        options={"n_segments": 15, "background": "border", "seed": 0},
+        options={"n_segments": 15, "background": "border", "refine": "none", "seed": 0},
         extra="cluster",
         module="sklearn",
     ),
