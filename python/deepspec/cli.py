@@ -8,11 +8,14 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from deepspec import __version__, _core, backbones, pipeline
+from deepspec.datasets import DATASETS, Dataset, load_dataset
+from deepspec.evaluation import MEASURES, evaluate
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.refine import REFINEMENTS
@@ -31,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "info":
             return _info()
+        if options.command == "evaluate":
+            dataset = _dataset(options)
+            if options.predictions is not None:
+                return _evaluate(options, dataset, {})
+            options.inputs = [example.image for example in dataset]
+            options.command = MEASURES[options.measure]
         run = _start(options)
     except (ImportError, OSError, ValueError) as error:
         print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
@@ -48,7 +57,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         run.close()
     _report(run, options)
+    if "measure" in options:
+        try:
+            _evaluate(options, dataset, {"settings": run.settings, "seconds": _seconds_an_image(run)})
+        except (OSError, ValueError) as error:
+            print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
+            return 1
     return 1 if run.failed else 0
+
+
+def _dataset(options: argparse.Namespace) -> Dataset:
+    dataset = load_dataset(options.dataset, options.root, split=options.split, image_list=options.image_list)
+    return dataset if options.limit is None else dataset[: options.limit]
+
+
+def _evaluate(options: argparse.Namespace, dataset: Dataset, facts: dict[str, Any]) -> int:
+    """Score what was found, print the table and write it down."""
+    from tqdm import tqdm
+
+    found = evaluate(
+        options.measure,
+        dataset,
+        options.predictions or options.output,
+        facts=facts,
+        progress=partial(tqdm, desc="scores", unit="image", disable=None, dynamic_ncols=True, leave=False),
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    found.save(options.output)
+    print(found.to_markdown())
+    if found.missing:
+        print(
+            f"deepspec: {len(found.missing)} of {found.n_images} images have no prediction, "
+            f"such as {_printable(found.missing[0])}",
+            file=sys.stderr,
+        )
+    return 1 if found.missing else 0
+
+
+def _seconds_an_image(run: Run) -> dict[str, float]:
+    done = max(1, run.counts["done"])
+    return {stage: run.seconds[stage] / done for stage in STAGES if run.seconds[stage] > 0}
 
 
 _GO_ON = "what is done is kept, and the same command goes on from there"
@@ -136,7 +184,13 @@ def _printable(value: Any) -> str:
 
 
 # What each extra of the package brings, by distribution.
-_EXTRAS = {"models": "torch", "cluster": "scikit-learn", "plots": "matplotlib"}
+_EXTRAS = {
+    "models": "torch",
+    "cluster": "scikit-learn",
+    "plots": "matplotlib",
+    "crf": "pydensecrf2",
+    "guided": "opencv-contrib-python-headless",
+}
 
 
 def _info() -> int:
@@ -178,6 +232,20 @@ def _parser() -> argparse.ArgumentParser:
         if task.options:
             _add_task(command.add_argument_group("answer"), task.options)
         _add_running(command.add_argument_group("running"))
+    evaluation = commands.add_parser(
+        "evaluate",
+        help="CorLoc of boxes, or IoU of masks, on a public dataset or a folder",
+        description="Find boxes or masks in a dataset's images, or take those made elsewhere, and score them.",
+    )
+    measures = evaluation.add_subparsers(dest="measure", required=True, metavar="MEASURE")
+    for measure, name in MEASURES.items():
+        command = measures.add_parser(measure, help=f"what `deepspec {name}` finds, against the truth")
+        _add_dataset(command.add_argument_group("dataset"))
+        _add_output(command)
+        _add_features(command.add_argument_group("features"))
+        _add_graph(command.add_argument_group("graph"), TASKS[name].k)
+        _add_task(command.add_argument_group("answer"), TASKS[name].options)
+        _add_running(command.add_argument_group("running"))
     commands.add_parser("info", help="version, build, instruction set, threads, features, extras")
     return parser
 
@@ -186,6 +254,30 @@ def _add_input_and_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="FILE", help="image files, or folders of them"
     )
+    _add_output(parser)
+
+
+def _add_dataset(group: Any) -> None:
+    group.add_argument(
+        "--dataset", choices=DATASETS, required=True, help="folder: images/ and masks/, or annotations.json"
+    )
+    group.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="where it is; nothing is downloaded"
+    )
+    group.add_argument("--split", metavar="NAME", help="of VOC (trainval, seg-val, …) and CUB (test)")
+    group.add_argument(
+        "--image-list", type=Path, metavar="FILE", help="names of the images that count, such as COCO-20k's"
+    )
+    group.add_argument("--limit", type=_whole(1), metavar="N", help="the first images alone")
+    group.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="PATH",
+        help="boxes.json, or a folder of masks, made elsewhere: they are scored, and nothing else is done",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",

@@ -40,7 +40,7 @@ class Outputs:
         self.folder = folder
         self.answers = folder / TASKS[task].files
         self._task = task
-        self._settings = settings
+        self.settings = settings
         self._page = page
         self._plots = plots
         # One small file for each image, written last: with it the image counts as done.
@@ -48,12 +48,12 @@ class Outputs:
 
     def check_settings(self) -> None:
         """ValueError where the folder holds results of other settings."""
-        earlier = self._read_runs().get(self._task, {}).get("settings", self._settings)
-        names = {**earlier, **self._settings}
-        different = [name for name in names if earlier.get(name) != self._settings.get(name)]
+        earlier = self._read_runs().get(self._task, {}).get("settings", self.settings)
+        names = {**earlier, **self.settings}
+        different = [name for name in names if earlier.get(name) != self.settings.get(name)]
         if different:
             changes = ", ".join(
-                f"{name} = {_text(earlier.get(name))}, not {_text(self._settings.get(name))}"
+                f"{name} = {_text(earlier.get(name))}, not {_text(self.settings.get(name))}"
                 for name in different
             )
             raise ValueError(
@@ -126,7 +126,7 @@ class Outputs:
                     self.folder / f"{self._task}.html",
                     n_entries=len(done),
                     title=f"deepspec {self._task}",
-                    facts={name: _text(value) for name, value in self._settings.items()},
+                    facts={name: _text(value) for name, value in self.settings.items()},
                     failures={
                         item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
                     },
@@ -171,7 +171,7 @@ class Outputs:
 
     def _write_run(self, inputs: Sequence[Input], failed: dict[str, str], *, complete: bool) -> None:
         run = {
-            "settings": self._settings,
+            "settings": self.settings,
             "versions": versions(),
             "inputs": [str(item.path) for item in inputs],
             "complete": complete,
@@ -200,7 +200,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "deepspec": _core.__version__, **found}
 
 
-_USED = ("numpy", "scipy", "pillow", "scikit-learn", "torch", "torchvision", "timm")
+_USED = (
+    "numpy",
+    "scipy",
+    "pillow",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "timm",
+    "pydensecrf2",
+    "opencv-contrib-python-headless",
+)
 
 
 @contextmanager

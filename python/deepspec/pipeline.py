@@ -192,6 +192,8 @@ class Run(Iterator[Result]):
         `jobs=0` they do not.
     answers : Path
         The folder or file of the answers.
+    settings : dict
+        What determines the results, as plain JSON values.
     """
 
     def __init__(self, inputs: Sequence[Input], stages: _Stages, outputs: Outputs, overwrite: bool) -> None:
@@ -199,6 +201,7 @@ class Run(Iterator[Result]):
         self.failed: dict[str, str] = {}
         self.seconds: Counter[str] = Counter()
         self.answers = outputs.answers
+        self.settings = outputs.settings
         self._inputs = inputs
         self._stages = stages
         self._outputs = outputs
