@@ -19,15 +19,15 @@ def folder(tmp_path: Path) -> Path:
     return write_examples(tmp_path, [np.s_[:20], np.s_[:, :24], np.s_[:0]])
 
 
-def write_examples(tmp_path: Path, insides: list[Any]) -> Path:
+def write_examples(tmp_path: Path, insides: list[Any], size: tuple[int, int] = (40, 48)) -> Path:
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
         (tmp_path / "data" / name).mkdir(parents=True)
     for number, inside in enumerate(insides):
-        truth = np.zeros((40, 48), bool)
+        truth = np.zeros(size, bool)
         truth[inside] = True
         colors = np.where(truth[..., None], (230, 130, 30), (40, 60, 150)) + rng.normal(
-            scale=3, size=(40, 48, 3)
+            scale=3, size=(*size, 3)
         )
         Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(
             tmp_path / "data" / "images" / f"{number}.png"
@@ -84,7 +84,7 @@ def test_the_best_box_of_an_image_counts(folder: Path) -> None:
 
 
 def test_command_finds_scores_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_examples(tmp_path, [np.s_[9:31, 11:30], np.s_[13:29, 17:41], np.s_[:0]])
+    folder = write_examples(tmp_path, [np.s_[24:64, 40:80], np.s_[21:59, 20:63], np.s_[:0]], (91, 101))
     arguments = ["evaluate", "segmentation", "--dataset", "folder", "--root", str(folder / "data"), "-o"]
     out = folder / "out"
     options = ["--features", "classical", "--foreground", "border", "--limit", "2"]
