@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ecssd
 import numpy as np
 import oracle
 import pytest
+from builders import decomposition
 from PIL import Image
 from scipy import ndimage
 from squeezenet import SqueezeNet
@@ -118,6 +120,28 @@ def test_sign_rule_is_that_of_the_authors_eigenvectors(test_data: Path, name: st
     for vector in vectors[1:]:
         np.testing.assert_array_equal(oracle.signed(vector), vector)
         np.testing.assert_array_equal(oracle.signed(-vector), vector)
+
+
+@pytest.mark.parametrize(
+    ("name", "box", "kept"),
+    [
+        ("COCO_train2014_000000000036", (176, 160, 480, 640), 0.99),  # the woman with the parasol
+        ("COCO_train2014_000000001025", (288, 176, 408, 320), 0.22),  # a dog that is 4 % of the picture
+    ],
+)
+def test_objects_of_the_authors_eigenvectors(
+    test_data: Path, name: str, box: tuple[int, ...], kept: float
+) -> None:
+    folder = test_data / "authors_eigenvectors"
+    image = np.asarray(Image.open(folder / f"{name}.jpg").convert("RGB"))
+    with np.load(folder / f"{name}.npz") as archive:
+        y1 = archive["eigenvectors"][1].reshape(image.shape[0] // 8, image.shape[1] // 8)
+    d = replace(decomposition(y1, cell=(8, 8), size=image.shape[:2]), image=image)
+    found = deepspec.localize(d)
+    assert (found.xmin, found.ymin, found.xmax, found.ymax) == box
+    refined = deepspec.find_object(d)
+    assert refined.kept == pytest.approx(kept, abs=0.01)
+    assert refined.lost == (kept < 0.25)
 
 
 def test_mean_iou_on_some_of_ecssd(test_data: Path, squeezenet: SqueezeNet) -> None:

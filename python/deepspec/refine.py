@@ -182,11 +182,18 @@ def refine_labels(
     if method == "guided":
         return _guided(image, given, n_labels)
     unary = unary_from_labels(given, n_labels, CONFIDENCE)
-    probabilities = dense_crf(image, unary, threads=threads) if method == "crf" else _pydensecrf(image, unary)
+    probabilities = dense_crf(image, unary, threads=threads) if method == "crf" else pydensecrf(image, unary)
     return np.asarray(probabilities.argmax(axis=0), np.int32)
 
 
-def _pydensecrf(image: NDArray[np.uint8], unary: NDArray[np.float32]) -> NDArray[np.float32]:
+def pydensecrf(image: NDArray[np.uint8], unary: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`dense_crf` with its defaults by the package pydensecrf, one thread.
+
+    Raises
+    ------
+    ImportError
+        The package is not installed.
+    """
     try:
         from pydensecrf.densecrf import DenseCRF2D  # type: ignore[import-untyped]
     except ImportError as error:
