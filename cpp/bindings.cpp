@@ -190,7 +190,8 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
                     std::pair<std::size_t, std::size_t> grid, bool normalize, const std::string& color,
                     double color_weight, std::size_t k, const std::string& laplacian,
                     const std::string& solver, double tolerance, const std::string& precision,
-                    double max_memory, int threads, py::object poll) {
+                    std::optional<std::pair<double, double>> threshold, double max_memory, int threads,
+                    py::object poll) {
     const std::size_t n = grid.first * grid.second;
     const SolveOptions solve_options{k, laplacian, solver, tolerance};
     InterruptiblePool pool(threads, std::move(poll));
@@ -217,7 +218,7 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
         {
             const py::gil_scoped_release release;
             gram = gram_of(*features, options, pool);
-            affinity.emplace(&*gram, view, color_weight);
+            affinity.emplace(&*gram, view, color_weight, threshold ? threshold->second : 0.0);
             graph.emplace(*affinity, kind, pool);
         }
         if (options.keep && !graph->tolerates(options.entries, tolerance)) return std::nullopt;
@@ -226,12 +227,17 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     ds::GramOptions options{
         .height = grid.first, .width = grid.second, .normalize = normalize, .bfloat16 = precision == "fast"};
     const bool fast = options.bfloat16 && ds::kernels::has_bfloat16();
-    for (const ds::Entries entries : ds::entries_to_try(n, fast)) {
+    std::vector<ds::Entries> kinds = ds::entries_to_try(n, fast);
+    if (threshold) {
+        kinds = {ds::Entries::bits};
+        options.threshold = threshold->first;
+    }
+    for (const ds::Entries entries : kinds) {
         options.entries = entries;
         if (!fits(options)) continue;
         if (std::optional<py::dict> found = solve_with(options)) return *found;
     }
-    options.keep = false;
+    options.keep = threshold.has_value();
     const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
     if (bytes(options) > max_memory)
         throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +
@@ -343,8 +349,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           py::arg("normalize"), py::arg("threads"));
     m.def("eigenpairs", &eigenpairs, py::arg("features"), py::arg("image"), py::kw_only(), py::arg("grid"),
           py::arg("normalize"), py::arg("color"), py::arg("color_weight"), py::arg("k"), py::arg("laplacian"),
-          py::arg("solver"), py::arg("tolerance"), py::arg("precision"), py::arg("max_memory"),
-          py::arg("threads"), py::arg("poll") = py::none());
+          py::arg("solver"), py::arg("tolerance"), py::arg("precision"), py::arg("threshold"),
+          py::arg("max_memory"), py::arg("threads"), py::arg("poll") = py::none());
     m.def("eigenpairs_bytes", &eigenpairs_bytes, py::arg("features"), py::kw_only(), py::arg("grid"),
           py::arg("k"), py::arg("threads"));
     m.def("dense_crf", &dense_crf, py::arg("image"), py::arg("unary"), py::kw_only(),

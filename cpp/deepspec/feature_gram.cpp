@@ -59,7 +59,8 @@ double inverse_length(const Scalar* feature, std::size_t channels) {
 const kernels::Gram& find_kernel(const GramOptions& options, std::size_t channels) {
     constexpr std::size_t few = 64;
     if (options.bfloat16) return kernels::gram(kernels::Digits::bfloat16);
-    const bool exact = (options.keep && options.entries == Entries::float32) || channels < few;
+    const bool whole = options.entries == Entries::float32 || options.entries == Entries::bits;
+    const bool exact = (options.keep && whole) || channels < few;
     return kernels::gram(exact ? kernels::Digits::float32 : kernels::Digits::fixed16);
 }
 
@@ -228,7 +229,7 @@ TiledMatrix direct_gram(PackedFeatures packed, std::size_t n, const GramOptions&
             shared->gram_tile(rows, row, column, scale, 0.0f, tile);
         });
     }
-    TiledMatrix gram(n, options.entries);
+    TiledMatrix gram(n, options.entries, static_cast<float>(options.threshold));
     constexpr std::size_t grain = 8;  // tiles that lie one after the other are mostly of one row
     pool.for_blocks(gram.n_tiles(), grain, [&](std::size_t begin, std::size_t end) {
         PackedFeatures::Rows rows(packed);
@@ -308,8 +309,9 @@ class CoarseGram {
 
 // The Gram matrix of interpolated features, relu(U F F^T U^T) scaled, from that of their own grid: far
 // fewer operations than there are channels.
-TiledMatrix upsampled_gram(const PackedFeatures& packed, Grid own, Grid grid, Entries entries,
+TiledMatrix upsampled_gram(const PackedFeatures& packed, Grid own, const GramOptions& options,
                            ThreadPool& pool) {
+    const Grid grid{options.height, options.width};
     const CoarseGram coarse(packed, own.size(), pool);
     const std::vector<Corners> corners = interpolate(own, grid);
     double largest = 0.0;
@@ -322,7 +324,7 @@ TiledMatrix upsampled_gram(const PackedFeatures& packed, Grid own, Grid grid, En
         largest = std::max(largest, square);
     }
 
-    TiledMatrix gram(grid.size(), entries);
+    TiledMatrix gram(grid.size(), options.entries, static_cast<float>(options.threshold));
     pool.run(gram.tile_rows(), [&](std::size_t task) {
         const std::size_t column = gram.tile_rows() - 1 - task;  // the longest first
         const Buffer<float> half = coarse.upsampled(corners, column);
@@ -344,7 +346,7 @@ template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool) {
     const Grid own{features.height, features.width}, grid{options.height, options.width};
     if (options.keep && goes_over_own_grid(own, grid))
-        return upsampled_gram(pack_features(features, own, options, pool), own, grid, options.entries, pool);
+        return upsampled_gram(pack_features(features, own, options, pool), own, options, pool);
     return direct_gram(pack_features(features, grid, options, pool), grid.size(), options, pool);
 }
 

@@ -22,8 +22,9 @@ struct GramOptions {
     std::size_t width = 0;   // aligned, edges clamped); their own grid leaves them as they are
     bool normalize = true;   // each feature to length 1 before that
     Entries entries = Entries::float32;
-    bool keep = true;       // the entries; else only features are, and tiles worked out when they are needed
-    bool bfloat16 = false;  // features rounded to bfloat16, where the processor multiplies such
+    bool keep = true;        // the entries; else only features are, and tiles worked out when they are needed
+    bool bfloat16 = false;   // features rounded to bfloat16, where the processor multiplies such
+    double threshold = 0.0;  // of entries that are bits, beside the largest entry
 };
 
 // W_feat = relu(F F^T) divided by its largest entry (section 3.2 of the paper); all zeros for features that

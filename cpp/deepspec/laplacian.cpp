@@ -52,8 +52,9 @@ std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, 
 
 }  // namespace
 
-Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight)
-    : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight) {
+Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
+                   double uniform)
+    : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight), uniform_(uniform) {
     if (dense == nullptr && !sparse)
         throw std::invalid_argument("an affinity needs a dense or a sparse part");
     n_ = dense != nullptr ? dense->size() : sparse->n;
@@ -69,12 +70,15 @@ void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
     const std::size_t n_sparse = (n_ + block - 1) / block;
     const std::vector<double> pairs = sparse_ ? in_pairs(x, n_, count, stride) : std::vector<double>();
+    std::vector<double> of_uniform(count, 0.0);
+    for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
+        of_uniform[v] = uniform_ * std::accumulate(x + v * stride, x + v * stride + n_, 0.0);
     pool.run(n_dense + n_sparse, [&](std::size_t task) {
         if (task < n_dense) return dense->run(task);
         const std::size_t begin = (task - n_dense) * block, end = std::min(begin + block, n_);
         if (!sparse_) {
             for (std::size_t v = 0; v < count; ++v)
-                std::fill(y + v * stride + begin, y + v * stride + end, 0.0);
+                std::fill(y + v * stride + begin, y + v * stride + end, of_uniform[v]);
             return;
         }
         for (std::size_t v = 0; v + 2 <= count; v += 2)
@@ -83,6 +87,8 @@ void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_
             const std::size_t last = (count - 1) * stride;
             multiply_sparse<1>(x + last, y + last, stride, begin, end);
         }
+        for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
+            for (std::size_t i = begin; i < end; ++i) y[v * stride + i] += of_uniform[v];
     });
     if (dense) dense->add_to(y, pool);
 }
@@ -117,6 +123,8 @@ void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, do
     std::array<float, side> entries;
     // Row after row, both parts of it: an answer rarely needs more than the first.
     for (std::size_t i = 0; i < n_; ++i) {
+        for (std::size_t j = i; uniform_ > 0.0 && j < n_; ++j)
+            if (!visit(i, j, uniform_)) return;
         if (sparse_)
             for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1]; ++slot) {
                 const double entry = sparse_weight_ * sparse_->values[slot];
@@ -187,7 +195,7 @@ void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t 
 }
 
 bool Laplacian::tolerates(Entries entries, double tolerance) const {
-    if (entries == Entries::float32) return true;
+    if (entries == Entries::float32 || entries == Entries::bits) return true;
     const bool coarse = entries == Entries::fixed8;
     const double error = 2.0 * std::sqrt(static_cast<double>(size()) / 12.0) * (coarse ? 0x1p-8 : 0x1p-16);
     const double smallest_degree = *std::min_element(degrees_.begin(), degrees_.end());

@@ -11,11 +11,13 @@
 
 namespace deepspec {
 
-// W = dense + sparse_weight * sparse, either part optional: the features' affinity and the colour's, fused
-// but kept apart in memory. Refers to both parts; they must outlive it.
+// W = dense + sparse_weight * sparse + uniform, either part optional: the features' affinity and the
+// colour's, fused but kept apart in memory, and what joins every two vertices. Refers to both parts; they
+// must outlive it.
 class Affinity {
   public:
-    Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight);
+    Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
+             double uniform = 0.0);
 
     std::size_t size() const { return n_; }
     bool has_coarse() const { return dense_ != nullptr && dense_->has_coarse(); }
@@ -39,7 +41,7 @@ class Affinity {
 
     const TiledMatrix* dense_;
     std::optional<SparseView> sparse_;
-    double sparse_weight_;
+    double sparse_weight_, uniform_;
     std::size_t n_;
 };
 

@@ -19,6 +19,8 @@ static_assert(tile_size == kernels::tile_size);
 
 namespace {
 
+constexpr std::size_t bits_of_word = 16;
+
 std::string to_text(double number) {
     char text[32];
     std::snprintf(text, sizeof text, "%g", number);
@@ -27,12 +29,14 @@ std::string to_text(double number) {
 
 }  // namespace
 
-TiledMatrix::TiledMatrix(std::size_t n, Entries entries) : TiledMatrix(n, TileSource()) {
+TiledMatrix::TiledMatrix(std::size_t n, Entries entries, float threshold) : TiledMatrix(n, TileSource()) {
     entries_ = entries;
+    threshold_ = threshold;
     const std::size_t size = n_tiles() * tile_entries;
     if (entries == Entries::float32) floats_ = Buffer<float>(size);
     if (entries == Entries::fixed16) fixed_ = Buffer<std::uint16_t>(size);
     if (entries == Entries::split16 || entries == Entries::fixed8) high_ = Buffer<std::uint8_t>(size);
+    if (entries == Entries::bits) bits_ = Buffer<std::uint16_t>(size / bits_of_word);
     if (entries == Entries::split16) low_ = Buffer<std::int8_t>(size);
 }
 
@@ -53,8 +57,11 @@ TiledMatrix::TiledMatrix(std::size_t n, TileSource source)
 
 double TiledMatrix::bytes(std::size_t n, Entries entries) {
     const double rows = std::ceil(static_cast<double>(n) / tile_size);
-    const std::size_t entry = entries == Entries::float32 ? 4 : entries == Entries::fixed8 ? 1 : 2;
-    return rows * (rows + 1) / 2 * static_cast<double>(tile_entries * entry);
+    const double entry = entries == Entries::float32  ? 4.0
+                         : entries == Entries::fixed8 ? 1.0
+                         : entries == Entries::bits   ? 0.125
+                                                      : 2.0;
+    return rows * (rows + 1) / 2 * tile_entries * entry;
 }
 
 double TiledMatrix::product_bytes(std::size_t n, std::size_t count) {
@@ -91,6 +98,8 @@ void TiledMatrix::set_tile(std::size_t row, std::size_t column, const float* ent
         std::copy(entries, entries + tile_entries, floats_.data() + first);
     else if (entries_ == Entries::fixed16)
         kernel.to_fixed(entries, fixed_.data() + first);
+    else if (entries_ == Entries::bits)
+        kernel.to_bits(entries, threshold_, bits_.data() + first / bits_of_word);
     else
         kernel.to_halves(entries, high_.data() + first, has_coarse() ? low_.data() + first : nullptr);
 }
@@ -120,6 +129,8 @@ float TiledMatrix::at(std::size_t i, std::size_t j) const {
 float TiledMatrix::kept_entry(std::size_t index) const {
     if (entries_ == Entries::float32) return floats_.data()[index];
     if (entries_ == Entries::fixed16) return static_cast<float>(fixed_.data()[index]) / kernels::fixed_one;
+    if (entries_ == Entries::bits)
+        return static_cast<float>(bits_.data()[index / bits_of_word] >> index % bits_of_word & 1);
     const int low = has_coarse() ? low_.data()[index] : 0;
     return static_cast<float>(256 * high_.data()[index] + low) / kernels::fixed_one;
 }
@@ -140,9 +151,8 @@ TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::s
       x_(count * matrix.tile_rows_ * tile_size),
       sums_(count * n_tasks() * 2 * side()) {
     const std::size_t n = matrix.n_, padded = matrix.tile_rows_ * tile_size;
-    const float one = takes_high()                          ? kernels::high_one
-                      : matrix.entries_ == Entries::float32 ? 1.0f
-                                                            : kernels::fixed_one;
+    const bool whole = matrix.entries_ == Entries::float32 || matrix.entries_ == Entries::bits;
+    const float one = takes_high() ? kernels::high_one : whole ? 1.0f : kernels::fixed_one;
     const double unit = 1.0 / static_cast<double>(one);
     for (std::size_t vector = 0; vector < count; ++vector) {
         float* out = x_.data() + vector * padded;
@@ -197,6 +207,8 @@ void TiledMatrix::Product::multiply_tile(std::size_t row, std::size_t column,
         kernel.product(matrix_.floats_.data() + first, products, count_);
     else if (matrix_.entries_ == Entries::fixed16)
         kernel.product_fixed(matrix_.fixed_.data() + first, products, count_);
+    else if (matrix_.entries_ == Entries::bits)
+        kernel.product_bits(matrix_.bits_.data() + first / bits_of_word, products, count_);
     else if (takes_high())
         kernel.product_high(matrix_.high_.data() + first, products, count_);
     else

@@ -16,7 +16,8 @@ enum class Entries {
     float32,
     fixed16,  // from 0 to 1 with an error of up to 2^-17
     split16,  // the same, with the halves of the digits apart
-    fixed8    // the upper half alone: an error of up to 2^-9
+    fixed8,   // the upper half alone: an error of up to 2^-9
+    bits      // 1 where an entry is above a threshold, else 0
 };
 
 // What a product takes of the entries.
@@ -31,7 +32,8 @@ class TiledMatrix {
   public:
     static constexpr std::size_t tile_size = 96;
 
-    TiledMatrix(std::size_t n, Entries entries);
+    // The threshold is that of bits.
+    TiledMatrix(std::size_t n, Entries entries, float threshold = 0.0f);
 
     // One that is not kept: tile(row, column, out) works its tiles out whenever they are needed.
     using TileSource = std::function<void(std::size_t row, std::size_t column, float* tile)>;
@@ -96,7 +98,9 @@ class TiledMatrix {
     std::vector<Block> blocks_;
     Entries entries_ = Entries::float32;
     Buffer<float> floats_;
+    float threshold_ = 0.0f;
     Buffer<std::uint16_t> fixed_;
+    Buffer<std::uint16_t> bits_;
     Buffer<std::uint8_t> high_;  // of split16 and fixed8
     Buffer<std::int8_t> low_;    // of split16
     TileSource source_;          // where nothing is kept

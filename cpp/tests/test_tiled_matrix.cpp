@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/tiled_matrix.hpp"
+#include "instruction_set.hpp"
 
 using namespace deepspec;
 using kernels::tile_size;
@@ -26,8 +27,7 @@ std::vector<float> random_matrix(std::size_t n) {
     return matrix;
 }
 
-TiledMatrix tile(const std::vector<float>& matrix, std::size_t n, Entries entries) {
-    TiledMatrix tiled(n, entries);
+void fill(TiledMatrix& tiled, const std::vector<float>& matrix, std::size_t n) {
     for (std::size_t index = 0; index < tiled.n_tiles(); ++index) {
         const auto [row, column] = tiled.position(index);
         std::vector<float> block(tile_size * tile_size, 0.0f);
@@ -36,6 +36,11 @@ TiledMatrix tile(const std::vector<float>& matrix, std::size_t n, Entries entrie
                 block[i * tile_size + j] = matrix[(row * tile_size + i) * n + column * tile_size + j];
         tiled.set_tile(row, column, block.data());
     }
+}
+
+TiledMatrix tile(const std::vector<float>& matrix, std::size_t n, Entries entries) {
+    TiledMatrix tiled(n, entries);
+    fill(tiled, matrix, n);
     return tiled;
 }
 
@@ -132,6 +137,33 @@ void coarse_products() {
     CHECK(y == expected);
 }
 
+// Bits are 1 where an entry is above the threshold, and multiply so.
+void keeps_bits() {
+    constexpr float threshold = 0.4f;
+    for (const std::size_t n : sizes) {
+        const std::vector<float> numbers = random_matrix(n);
+        TiledMatrix bits(n, Entries::bits, threshold);
+        std::vector<float> ones(n * n);
+        for (std::size_t i = 0; i < n * n; ++i) ones[i] = numbers[i] > threshold ? 1.0f : 0.0f;
+        fill(bits, numbers, n);
+        const TiledMatrix expected = tile(ones, n, Entries::float32);
+        std::vector<double> x(3 * n), y(3 * n, 0.0), of_floats(3 * n, 0.0);
+        for (std::size_t i = 0; i < 3 * n; ++i) x[i] = std::sin(static_cast<double>(i));
+        for (std::size_t i = 0; i < n; ++i)
+            for (std::size_t j = 0; j < n; ++j) CHECK_EQUAL(bits.at(i, j), ones[i * n + j]);
+        ThreadPool pool(2);
+        const auto multiply = [&](const TiledMatrix& matrix, double* out) {
+            TiledMatrix::Product product(matrix, x.data(), 3, n);
+            pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
+            product.add_to(out, pool);
+        };
+        multiply(bits, y.data());
+        multiply(expected, of_floats.data());
+        CHECK(y == of_floats);
+    }
+    CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::bits), 66.0 * 96.0 * 96.0 / 8.0);
+}
+
 template <class Scalar>
 void packs_dense() {
     ThreadPool pool(2);
@@ -171,6 +203,7 @@ void sizes_are_told_in_advance() {
 }  // namespace
 
 int main() {
+    if (!check::has_kernels()) return check::skipped;
     for (const Entries entries : kinds) {
         keeps_its_entries(entries);
         multiplies_like_its_entries(entries);
@@ -178,6 +211,7 @@ int main() {
     }
     works_tiles_out();
     coarse_products();
+    keeps_bits();
     packs_dense<float>();
     packs_dense<double>();
     sizes_are_told_in_advance();

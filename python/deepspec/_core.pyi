@@ -68,6 +68,8 @@ def eigenpairs(
     solver: str,
     tolerance: typing.SupportsFloat | typing.SupportsIndex,
     precision: str,
+    threshold: tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex]
+    | None,
     max_memory: typing.SupportsFloat | typing.SupportsIndex,
     threads: typing.SupportsInt | typing.SupportsIndex,
     poll: typing.Any = None,

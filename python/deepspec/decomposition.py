@@ -68,7 +68,7 @@ class Decomposition:
     def covered(self) -> tuple[int, int]:
         """(height, width) in pixels of the region that the grid covers."""
         rows, columns = self.pairs.vectors.shape[1:]
-        return _covered(self.image, (rows, columns), self.cell)
+        return covered(self.image.shape[:2], (rows, columns), self.cell)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one compressed `.npz` file, under exactly the name given.
@@ -130,6 +130,9 @@ def decompose(
     k: int = 5,
     color_weight: float = 10.0,
     grid: str | int = "auto",
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     color: str = "knn",
     laplacian: str = "normalized",
     solver: str = "auto",
@@ -156,7 +159,7 @@ def decompose(
         `"auto"`: 8-pixel cells where the features' cells have 8 or 16 pixels, otherwise the features' own grid;
         `"patch"`: the features' own grid; a number: pixels a cell (of the reduced copy, where there is one), at
         most the features' own, and adjusted so that whole cells fill the region the features cover.
-    color, laplacian, solver, tol, threads
+    affinity, threshold, epsilon, color, laplacian, solver, tol, threads
         See `eigenpairs`.
 
     Returns
@@ -187,6 +190,9 @@ def decompose(
         k=k,
         color_weight=color_weight,
         grid=grid,
+        affinity=affinity,
+        threshold=threshold,
+        epsilon=epsilon,
         color=color,
         laplacian=laplacian,
         solver=solver,
@@ -204,6 +210,9 @@ def decompose_features(
     k: int,
     color_weight: float,
     grid: str | int,
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     color: str = "knn",
     laplacian: str = "normalized",
     solver: str = "auto",
@@ -217,15 +226,20 @@ def decompose_features(
     shape, cell = _working_grid(features, grid)
     pairs = solve(
         features.array,
-        images.crop(working, *_covered(working, shape, cell)),
+        images.crop(working, *covered(working.shape[:2], shape, cell)),
         grid=shape,
         color_weight=color_weight,
         k=k,
+        affinity=affinity,
+        threshold=threshold,
+        epsilon=epsilon,
         color=color,
         laplacian=laplacian,
         solver=solver,
         tol=tol,
     )
+    # Two numbers that only one of the affinities has.
+    of_threshold = {"threshold": float(threshold), "epsilon": float(epsilon)}
     settings = {
         **features.settings,
         "max_size": max_size,
@@ -233,6 +247,8 @@ def decompose_features(
         # JSON has no infinity; float() reads this word.
         "color_weight": "inf" if math.isinf(color_weight) else float(color_weight),
         "grid": grid if isinstance(grid, str) else int(grid),
+        "affinity": affinity,
+        **(of_threshold if affinity == "threshold" else {}),
         "color": color,
         "laplacian": laplacian,
         "solver": solver,
@@ -246,11 +262,10 @@ def decompose_features(
     return Decomposition(image, own_cell, pairs, settings)
 
 
-def _covered(image: NDArray[Any], grid: tuple[int, int], cell: tuple[float, float]) -> tuple[int, int]:
-    """Pixels whose centres the cells cover, along each axis."""
+def covered(size: tuple[int, ...], grid: tuple[int, ...], cell: tuple[float, float]) -> tuple[int, int]:
+    """Pixels of an image of (height, width) whose centres the cells of a grid cover, along each axis."""
     height, width = (
-        min(side, max(1, math.ceil(n * step - 0.5)))
-        for side, n, step in zip(image.shape[:2], grid, cell, strict=True)
+        min(side, max(1, math.ceil(n * step - 0.5))) for side, n, step in zip(size, grid, cell, strict=True)
     )
     return height, width
 

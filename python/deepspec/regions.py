@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepspec.decomposition import Decomposition
+from deepspec.decomposition import Decomposition, covered
 from deepspec.features import border_cells
 from deepspec.graph import check_choice
 from deepspec.refine import REFINEMENTS, refine_labels
@@ -60,12 +60,20 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
     largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
-    rows, columns = ndimage.find_objects(parts)[largest - 1]
-    height, width = d.covered
-    along_y, along_x = _cells_of_pixels(d)
-    ymin, ymax = _pixel_range(rows, along_y[:height])
-    xmin, xmax = _pixel_range(columns, along_x[:width])
-    return Box(xmin, ymin, xmax, ymax, objectness(d))
+    return box_of_cells(parts == largest, d.image.shape[:2], d.cell, objectness(d))
+
+
+def box_of_cells(mask: Mask, size: tuple[int, ...], cell: tuple[float, float], score: float) -> Box:
+    """The box of some cells of a grid, in pixels of an image of (height, width); at least one pixel wide and high."""
+    ranges = []
+    for axis in (0, 1):
+        hit = np.flatnonzero(mask.any(axis=1 - axis))
+        cells = _cells_of_pixels(size, cell, mask.shape)[axis][: covered(size, mask.shape, cell)[axis]]
+        start, stop = np.searchsorted(cells, [hit[0], hit[-1] + 1])
+        start = min(int(start), len(cells) - 1)
+        ranges.append((start, max(start + 1, int(stop))))
+    (ymin, ymax), (xmin, xmax) = ranges
+    return Box(xmin, ymin, xmax, ymax, score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,24 +289,18 @@ def _front(mask: Mask, foreground: str) -> Mask:
     return ~mask if behind else mask
 
 
-def _cells_of_pixels(d: Decomposition) -> list[NDArray[np.intp]]:
+def _cells_of_pixels(
+    size: tuple[int, ...], cell: tuple[float, float], grid: tuple[int, ...]
+) -> list[NDArray[np.intp]]:
     """For the pixels along each axis, the cell their centre lies in, or the last one beyond the grid."""
-    sides, grid = d.image.shape[:2], d.pairs.degrees.shape
     return [
         np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
-        for side, step, n in zip(sides, d.cell, grid, strict=True)
+        for side, step, n in zip(size, cell, grid, strict=True)
     ]
 
 
-def _pixel_range(cells: slice, cells_of_pixels: NDArray[np.intp]) -> tuple[int, int]:
-    """The pixels of a range of cells: [start, stop), at least one."""
-    start, stop = np.searchsorted(cells_of_pixels, [cells.start, cells.stop])
-    start = min(int(start), len(cells_of_pixels) - 1)
-    return start, max(start + 1, int(stop))
-
-
 def _to_image(grid: NDArray[Any], d: Decomposition) -> NDArray[Any]:
-    return grid[np.ix_(*_cells_of_pixels(d))]
+    return grid[np.ix_(*_cells_of_pixels(d.image.shape[:2], d.cell, d.pairs.degrees.shape))]
 
 
 def _number_of_segments(d: Decomposition, n_segments: int | str) -> int:

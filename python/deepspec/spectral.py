@@ -85,6 +85,9 @@ def eigenpairs(
     grid: tuple[int, int] | None = None,
     color_weight: float = 10.0,
     k: int = 5,
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     color: str = "knn",
     laplacian: str = "normalized",
     normalize_features: bool = True,
@@ -111,6 +114,12 @@ def eigenpairs(
         λ. ``math.inf`` takes the colour affinity alone, 0 the features' alone.
     k : int
         How many eigenpairs, the constant one included; at most H'·W'.
+    affinity : {"relu", "threshold"}
+        The features' affinity. ``"threshold"``: 1 where relu(F Fᵀ), divided by its largest entry, is above `threshold`, 0
+        elsewhere, and `epsilon` more everywhere: TokenCut's graph (Wang et al., CVPR 2022), an eighth of a byte an
+        entry. `precision` makes no difference then.
+    threshold, epsilon : float
+        In [0, 1]; of ``affinity="threshold"``.
     color : {"knn", "knn_hsv", "random_walk"}
         The colour affinity, see :func:`deepspec.color_affinity`.
     laplacian : {"normalized", "unnormalized"}
@@ -161,6 +170,9 @@ def eigenpairs(
         grid=grid,
         color_weight=color_weight,
         k=k,
+        affinity=affinity,
+        threshold=threshold,
+        epsilon=epsilon,
         color=color,
         laplacian=laplacian,
         normalize_features=normalize_features,
@@ -179,6 +191,9 @@ def eigenpairs_batch(
     grid: tuple[int, int] | Sequence[tuple[int, int] | None] | None = None,
     color_weight: float = 10.0,
     k: int = 5,
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     color: str = "knn",
     laplacian: str = "normalized",
     normalize_features: bool = True,
@@ -200,7 +215,7 @@ def eigenpairs_batch(
         As many as features; sizes may differ. An image may be None.
     grid : (H', W'), optional
         Of all graphs, or a sequence of one for each.
-    color_weight, k, color, laplacian, normalize_features, solver, tol, precision
+    color_weight, k, affinity, threshold, epsilon, color, laplacian, normalize_features, solver, tol, precision
         Of all of them, as in :func:`eigenpairs`.
     threads : int, optional
         In all. Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available.
@@ -234,6 +249,9 @@ def eigenpairs_batch(
                 grid=shape,
                 color_weight=color_weight,
                 k=k,
+                affinity=affinity,
+                threshold=threshold,
+                epsilon=epsilon,
                 color=color,
                 laplacian=laplacian,
                 normalize_features=normalize_features,
@@ -365,6 +383,9 @@ def _check(
     grid: tuple[int, int] | None = None,
     color_weight: float = 10.0,
     k: int = 5,
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     color: str = "knn",
     laplacian: str = "normalized",
     normalize_features: bool = True,
@@ -375,11 +396,16 @@ def _check(
 ) -> _Question:
     problem = check_problem(features, image, grid, color_weight, color)
     check_choice("precision", precision, PRECISIONS)
+    check_choice("affinity", affinity, ("relu", "threshold"))
+    for name, value in (("threshold", threshold), ("epsilon", epsilon)):
+        if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
+            raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
     options = {
         **_solver_options(k, laplacian, solver, PRECISIONS[precision] if tol is None else tol),
         "color": color,
         "normalize": bool(normalize_features),
         "precision": precision,
+        "threshold": (float(threshold), float(epsilon)) if affinity == "threshold" else None,
         "max_memory": max_memory,
     }
     _check_k(k, math.prod(problem.shape))

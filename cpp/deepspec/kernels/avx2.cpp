@@ -62,6 +62,11 @@ struct Avx2 {
         return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
     }
     static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static type ones_where(unsigned lanes) {
+        const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), each);
+        return _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, each)), _mm256_set1_ps(1.0f));
+    }
     static float total(type a) {
         const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
         const __m128 pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
@@ -110,10 +115,12 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          blend<Avx2>,
                                                          tile_to_fixed<Avx2>,
                                                          tile_to_halves<Avx2>,
+                                                         tile_to_bits<Avx2>,
                                                          Products<Avx2, 2, 4, 1, 2>::of_floats,
                                                          Products<Avx2, 2, 4, 1, 2>::of_fixed,
                                                          Products<Avx2, 2, 4, 1, 2>::of_halves,
                                                          Products<Avx2, 2, 4, 1, 2>::of_high,
+                                                         Products<Avx2, 2, 4, 1, 2>::of_bits,
                                                          add_lanes<Avx2>,
                                                          near_boxes<Avx2>,
                                                          scan_leaf<Avx2>,

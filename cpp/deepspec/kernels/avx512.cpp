@@ -57,6 +57,9 @@ struct Avx512 {
     static type subtract(type a, type b) { return _mm512_sub_ps(a, b); }
     static unsigned at_most(type a, type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
     static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static type ones_where(unsigned lanes) {
+        return _mm512_maskz_mov_ps(static_cast<__mmask16>(lanes), _mm512_set1_ps(1.0f));
+    }
     static float total(type a) { return _mm512_reduce_add_ps(a); }
     static type power_of_two(type k) {
         const __m512i exponents = _mm512_add_epi32(_mm512_cvtps_epi32(k), _mm512_set1_epi32(127));
@@ -101,10 +104,12 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            blend<Avx512>,
                                                            tile_to_fixed<Avx512>,
                                                            tile_to_halves<Avx512>,
+                                                           tile_to_bits<Avx512>,
                                                            Products<Avx512, 4, 6, 1, 6>::of_floats,
                                                            Products<Avx512, 4, 6, 1, 6>::of_fixed,
                                                            Products<Avx512, 4, 6, 1, 6>::of_halves,
                                                            Products<Avx512, 4, 6, 1, 6>::of_high,
+                                                           Products<Avx512, 4, 6, 1, 6>::of_bits,
                                                            add_lanes<Avx512>,
                                                            near_boxes<Avx512>,
                                                            scan_leaf<Avx512>,

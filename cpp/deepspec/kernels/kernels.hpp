@@ -108,6 +108,9 @@ struct Kernels {
     // The same with the halves of the digits apart; `low` may be null.
     void (*to_halves)(const float* tile, std::uint8_t* high, std::int8_t* low);
 
+    // Bit i % 16 of word i / 16: whether entry i is above the threshold.
+    void (*to_bits)(const float* tile, float threshold, std::uint16_t* bits);
+
     // The products of a tile with `count` vectors, for both halves of the matrix it stands for.
     void (*product)(const float* tile, const TileProduct* products, std::size_t count);
 
@@ -118,6 +121,9 @@ struct Kernels {
 
     // The same for the upper half of the digits, times high_one.
     void (*product_high)(const std::uint8_t* high, const TileProduct* products, std::size_t count);
+
+    // The same for a tile of bits.
+    void (*product_bits)(const std::uint16_t* bits, const TileProduct* products, std::size_t count);
 
     // y += the rows' partial sums.
     void (*add_lanes)(const float* row_lanes, double* y);

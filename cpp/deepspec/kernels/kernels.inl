@@ -1,6 +1,6 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats greater, lesser, add_sums, add_to (doubles), load for integers, and store_fixed, store_high and
+// of floats greater, lesser, at_most, ones_where (bits are set), add_sums, add_to (doubles), load for integers, and store_fixed, store_high and
 // store_low for a fixed-point number and its halves; of doubles sum.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
@@ -127,6 +127,20 @@ inline void tile_to_halves(const float* tile, std::uint8_t* high, std::int8_t* l
     }
 }
 
+constexpr std::size_t bits_of_word = 16;
+
+template <class V>
+inline void tile_to_bits(const float* tile, float threshold, std::uint16_t* bits) {
+    const typename V::type limit = V::broadcast(threshold);
+    constexpr unsigned all = (1u << V::width) - 1;
+    for (std::size_t i = 0; i < deepspec::kernels::tile_entries; i += bits_of_word) {
+        unsigned word = 0;
+        for (std::size_t lane = 0; lane < bits_of_word; lane += V::width)
+            word |= (all & ~V::at_most(V::load(tile + i + lane), limit)) << lane;
+        bits[i / bits_of_word] = static_cast<std::uint16_t>(word);
+    }
+}
+
 inline void prefetch(const void* address) {
 #if defined(_MSC_VER) && !defined(__clang__)
     (void)address;
@@ -166,6 +180,15 @@ struct TileInHalves {
         prefetch_bytes(high + at, count);
         prefetch_bytes(low + at, count);
     }
+};
+
+struct TileOfBits {
+    const std::uint16_t* bits;
+    template <class V>
+    typename V::type load(std::size_t at) const {
+        return V::ones_where(static_cast<unsigned>(bits[at / bits_of_word]) >> at % bits_of_word);
+    }
+    void prefetch(std::size_t, std::size_t) const {}  // so few that they stay in the caches
 };
 
 // The products with VECTORS vectors, over CHUNK registers of columns at a time: what they have there of x and
@@ -232,6 +255,10 @@ struct Products {
     static void of_high(const std::uint8_t* high, const deepspec::kernels::TileProduct* products,
                         std::size_t count) {
         run(Tile<std::uint8_t>{high}, products, count);
+    }
+    static void of_bits(const std::uint16_t* bits, const deepspec::kernels::TileProduct* products,
+                        std::size_t count) {
+        run(TileOfBits{bits}, products, count);
     }
 };
 

@@ -58,6 +58,11 @@ struct Neon {
     static unsigned count(unsigned lanes) {
         return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
     }
+    static type ones_where(unsigned lanes) {
+        const uint32x4_t each = {1, 2, 4, 8};
+        const uint32x4_t set = vtstq_u32(vdupq_n_u32(lanes), each);
+        return vreinterpretq_f32_u32(vandq_u32(set, vreinterpretq_u32_f32(vdupq_n_f32(1.0f))));
+    }
     static float total(type a) { return vaddvq_f32(a); }
     static type power_of_two(type k) {
         const int32x4_t exponents = vaddq_s32(vcvtnq_s32_f32(k), vdupq_n_s32(127));
@@ -95,10 +100,12 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          blend<Neon>,
                                                          tile_to_fixed<Neon>,
                                                          tile_to_halves<Neon>,
+                                                         tile_to_bits<Neon>,
                                                          Products<Neon, 4, 8, 2, 4>::of_floats,
                                                          Products<Neon, 4, 8, 2, 4>::of_fixed,
                                                          Products<Neon, 4, 8, 2, 4>::of_halves,
                                                          Products<Neon, 4, 8, 2, 4>::of_high,
+                                                         Products<Neon, 4, 8, 2, 4>::of_bits,
                                                          add_lanes<Neon>,
                                                          near_boxes<Neon>,
                                                          scan_leaf<Neon>,

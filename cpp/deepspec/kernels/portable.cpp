@@ -72,6 +72,9 @@ struct Portable {
     static unsigned count(unsigned lanes) {
         return static_cast<unsigned>(0x4332322132212110u >> 4 * lanes & 7);  // a digit for each of 16 values
     }
+    static type ones_where(unsigned lanes) {
+        return each([&](int i) { return (lanes >> i & 1u) != 0 ? 1.0f : 0.0f; });
+    }
     static float total(const type& a) { return (a.lane[0] + a.lane[1]) + (a.lane[2] + a.lane[3]); }
     static type power_of_two(const type& k) {
         return each([&](int i) {
@@ -114,10 +117,12 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              blend<Portable>,
                                                              tile_to_fixed<Portable>,
                                                              tile_to_halves<Portable>,
+                                                             tile_to_bits<Portable>,
                                                              Products<Portable, 4, 3, 1, 2>::of_floats,
                                                              Products<Portable, 4, 3, 1, 2>::of_fixed,
                                                              Products<Portable, 4, 3, 1, 2>::of_halves,
                                                              Products<Portable, 4, 3, 1, 2>::of_high,
+                                                             Products<Portable, 4, 3, 1, 2>::of_bits,
                                                              add_lanes<Portable>,
                                                              near_boxes<Portable>,
                                                              scan_leaf<Portable>,

@@ -1,0 +1,165 @@
+"""LOST and TokenCut step by step, once more and in their authors' order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+import scipy.linalg
+from builders import decomposition
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from squeezenet import SqueezeNet
+
+import deepspec
+from deepspec import baselines
+
+
+def thresholded(rows: np.ndarray, threshold: float, epsilon: float) -> np.ndarray:
+    cosines = oracle.normalized_rows(rows) @ oracle.normalized_rows(rows).T
+    return np.where(cosines > threshold, 1.0, 0.0) + epsilon
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (13, 12), (25, 24)])
+@pytest.mark.parametrize(("threshold", "epsilon"), [(0.2, 1e-5), (0.0, 1e-3), (0.5, 1e-5)])
+def test_thresholded_graph_is_a_dense_one(shape: tuple[int, int], threshold: float, epsilon: float) -> None:
+    features = np.random.default_rng(0).normal(size=(*shape, 5)).astype(np.float32)
+    pairs = deepspec.eigenpairs(features, affinity="threshold", threshold=threshold, epsilon=epsilon, k=4)
+    W = thresholded(features.reshape(-1, 5), threshold, epsilon)
+    D = np.diag(W.sum(axis=1))
+    expected = scipy.linalg.eigh(D - W, D, subset_by_index=[0, 3], eigvals_only=True)
+    np.testing.assert_allclose(pairs.values, expected.clip(0), atol=1e-5)
+    np.testing.assert_allclose(pairs.degrees.ravel(), W.sum(axis=1), rtol=1e-5)
+    for value, vector in zip(pairs.values, pairs.vectors.reshape(4, -1).astype(float), strict=True):
+        residual = (D - W) @ vector - value * D @ vector
+        assert np.linalg.norm(residual / np.sqrt(np.diag(D))) < 2e-5
+
+
+def test_thresholded_graph_joins_colour_and_pieces() -> None:
+    features = np.zeros((8, 10, 4))
+    features[:, :5, 0] = 1
+    features[:, 5:, 1] = 1  # two pieces, joined by ε alone
+    pairs = deepspec.eigenpairs(features, affinity="threshold", k=3)
+    assert np.ptp(np.sign(pairs.vectors[1][:, :5])) == np.ptp(np.sign(pairs.vectors[1][:, 5:])) == 0
+    assert pairs.values[1] == pytest.approx(2e-5, rel=0.05)  # 80 ε / (40 (1 + 2 ε))
+    image = np.random.default_rng(1).integers(0, 256, (8, 10, 3)).astype(np.uint8)
+    both = deepspec.eigenpairs(features, image, affinity="threshold", color_weight=0.5, k=3)
+    W = thresholded(features.reshape(-1, 4), 0.2, 1e-5) + 0.5 * deepspec.color_affinity(image).toarray()
+    D = np.diag(W.sum(axis=1))
+    expected = scipy.linalg.eigh(D - W, D, subset_by_index=[0, 2], eigvals_only=True)
+    np.testing.assert_allclose(both.values, expected.clip(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_thresholded_graph_is_the_same_for_any_number_of_threads(threads: int) -> None:
+    features = np.random.default_rng(0).normal(size=(30, 31, 20)).astype(np.float32)
+    one = deepspec.eigenpairs(features, affinity="threshold", threads=1)
+    many = deepspec.eigenpairs(features, affinity="threshold", threads=threads)
+    np.testing.assert_array_equal(one.vectors, many.vectors)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"affinity": "cosine"}, "affinity must be one of 'relu', 'threshold', got 'cosine'"),
+        ({"threshold": -0.1}, "threshold must be a number from 0 to 1, got -0.1"),
+        ({"epsilon": 2}, "epsilon must be a number from 0 to 1, got 2"),
+    ],
+)
+def test_bad_parameters(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        deepspec.eigenpairs(np.ones((3, 4, 2)), **options)
+
+
+# TokenCut
+
+
+def flood(mask: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+    """The 4-connected part that holds the seed."""
+    part, reached = np.zeros_like(mask), [seed]
+    while reached:
+        y, x = reached.pop()
+        if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x] and not part[y, x]:
+            part[y, x] = True
+            reached += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+    return part
+
+
+def tokencut_by_steps(features: np.ndarray) -> np.ndarray:
+    height, width, channels = features.shape
+    rows = features.reshape(-1, channels).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    W = np.where(rows @ rows.T > 0.2, 1.0, 1e-5)
+    D = np.diag(W.sum(axis=1))
+    vector = scipy.linalg.eigh(D - W, D, subset_by_index=[1, 2])[1][:, 0]
+    split = vector > vector.mean()
+    seed = int(np.argmax(np.abs(vector)))
+    if not split[seed]:
+        split = ~split
+    return flood(split.reshape(height, width), (seed // width, seed % width))
+
+
+def lost_by_steps(features: np.ndarray, n_similar: int = 100) -> np.ndarray:
+    height, width, channels = features.shape
+    rows = features.reshape(-1, channels).astype(np.float64)
+    A = rows @ rows.T
+    degrees = [sum(1 for value in row if value > 0) for row in A]
+    order = sorted(range(len(A)), key=lambda i: (degrees[i], i))
+    seed = order[0]
+    total = np.zeros(len(A))
+    for patch in order[:n_similar]:
+        if A[seed, patch] > 0:
+            total += A[patch]
+    return flood((total > 0).reshape(height, width), (seed // width, seed % width))
+
+
+@pytest.mark.parametrize("name", ["0011.jpg", "0222.jpg"])
+def test_two_images_step_by_step(test_data: Path, name: str) -> None:
+    network = SqueezeNet(test_data / "squeezenet" / "squeezenet_v1.0.npz")
+    image = np.asarray(Image.open(test_data / "ECSSD" / "images" / name).convert("RGB"))
+    features = network(image)
+    d = baselines.tokencut(image, features)
+    assert d.pairs.vectors.shape == (2, *features.array.shape[:2])
+    mask = baselines.tokencut_object(d)
+    np.testing.assert_array_equal(mask, tokencut_by_steps(features.array))
+    np.testing.assert_array_equal(baselines.lost_object(features.array), lost_by_steps(features.array))
+    for box, found in (
+        (baselines.tokencut_box(d), mask),
+        (baselines.lost_box(image, features), baselines.lost_object(features.array)),
+    ):
+        rows, columns = np.nonzero(found)
+        height, width = features.cell
+        assert abs(box.ymin - rows.min() * height) <= 1
+        assert abs(box.xmin - columns.min() * width) <= 1
+        assert abs(box.ymax - min(image.shape[0], (rows.max() + 1) * height)) <= 1
+        assert abs(box.xmax - min(image.shape[1], (columns.max() + 1) * width)) <= 1
+
+
+@given(arrays(np.float32, (4, 5, 3), elements=st.floats(-1, 1, width=16)), st.integers(1, 25))
+def test_lost_by_steps(features: np.ndarray, n_similar: int) -> None:
+    mask = baselines.lost_object(features, n_similar)
+    expected = lost_by_steps(features, n_similar)
+    if expected.any():
+        np.testing.assert_array_equal(mask, expected)
+    else:
+        assert mask.sum() == 1  # the seed, a zero feature
+
+
+def test_tokencut_takes_the_side_of_the_largest_entry() -> None:
+    y = np.array([[0.1, 0.1, -0.9, -0.8], [0.1, 0.1, 0.1, -0.7], [-0.6, 0.1, 0.1, 0.1]])
+    expected = np.array([[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]], bool)  # not the part below left
+    np.testing.assert_array_equal(baselines.tokencut_object(decomposition(y)), expected)
+    np.testing.assert_array_equal(baselines.tokencut_object(decomposition(-y)), expected)
+    box = baselines.tokencut_box(decomposition(y))
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == (16, 0, 32, 16)
+
+
+def test_bad_features_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\(h, w, C\), got \(3, 4\)"):
+        baselines.lost_object(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="n_similar must be at least 1, got 0"):
+        baselines.lost_object(np.ones((3, 4, 2)), 0)
