@@ -19,6 +19,7 @@ from deepspec.evaluation import MEASURES, evaluate
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.refine import REFINEMENTS
+from deepspec.reproduce import TABLES, reproduce, to_markdown
 from deepspec.tasks import TASKS
 
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "info":
             return _info()
+        if options.command == "reproduce":
+            return _reproduce(options)
         if options.command == "evaluate":
             dataset = _dataset(options)
             if options.predictions is not None:
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
         return 130
     try:
         _follow(run, options.verbose)
@@ -92,6 +96,33 @@ def _evaluate(options: argparse.Namespace, dataset: Dataset, facts: dict[str, An
             file=sys.stderr,
         )
     return 1 if found.missing else 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    """Run a table's rows, as far as they go."""
+
+    def follow(run: Run) -> None:
+        try:
+            _follow(run, options.verbose)
+        finally:
+            run.close()
+
+    outcomes = reproduce(
+        options.table,
+        options.data,
+        options.output,
+        limit=options.limit,
+        features=options.features,
+        backbone={
+            name: value for name in ("weights", "device") if (value := getattr(options, name)) is not None
+        },
+        follow=follow,
+        foreground=options.foreground,
+        jobs=options.jobs,
+        threads=options.threads,
+    )
+    print(_printable(to_markdown(outcomes)))
+    return 0 if all(outcome.score is not None for outcome in outcomes) else 1
 
 
 def _seconds_an_image(run: Run) -> dict[str, float]:
@@ -246,6 +277,20 @@ def _parser() -> argparse.ArgumentParser:
         _add_graph(command.add_argument_group("graph"), TASKS[name].k)
         _add_task(command.add_argument_group("answer"), TASKS[name].options)
         _add_running(command.add_argument_group("running"))
+    table = commands.add_parser(
+        "reproduce",
+        help="a table of the paper, row by row, with the published number beside ours",
+        description="Run the rows of a table of the paper as far as data and weights go.",
+    )
+    table.add_argument("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
+    table.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the datasets")
+    _add_output(table)
+    table.add_argument("--limit", type=_whole(1), metavar="N", help="the first images of each dataset alone")
+    table.add_argument("--features", metavar="NAME", help="for every row, where the weights are missing")
+    table.add_argument("--weights", metavar="FILE", help="a checkpoint of them")
+    table.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (the best there is)")
+    _add_task(table, {"foreground": "smaller"})
+    _add_running(table)
     commands.add_parser("info", help="version, build, instruction set, threads, features, extras")
     return parser
 
