@@ -31,7 +31,7 @@ from tqdm import tqdm
 import deepspec
 from deepspec import images
 from deepspec.datasets import Dataset, Example, load_dataset
-from deepspec.metrics import is_hit, mask_iou
+from deepspec.metrics import average_precision, is_hit, mask_iou
 from deepspec.refine import refine_labels
 
 Mask = NDArray[np.bool_]
@@ -44,46 +44,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     network = SqueezeNet(options.weights) if options.weights else None
     scores: Scores = defaultdict(lambda: defaultdict(list))
-    for name, split, columns in (
-        ("ecssd", None, ("ECSSD even", "ECSSD odd")),
-        ("voc2012", "seg-trainval", ("VOC IoU",)),
-        ("voc2012", "trainval", ("VOC CorLoc",)),
+    confidences: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for part, name, split, columns in (
+        ("ecssd", "ecssd", None, ("ECSSD even", "ECSSD odd")),
+        ("iou", "voc2012", "seg-trainval", ("VOC IoU",)),
+        ("corloc", "voc2012", "trainval", ("VOC CorLoc",)),
     ):
+        if part not in options.columns:
+            continue
         dataset: Dataset = load_dataset(name, options.data, split=split)
         for example in tqdm(dataset[: options.limit], desc=columns[0], disable=None):
             column = columns[int(example.image.stem) % 2] if name == "ecssd" else columns[0]
             boxes = split == "trainval"
-            for key, score in answers(example, network, boxes=boxes):
+            for key, score, confidence in answers(example, network, boxes=boxes):
                 scores[key][column].append(score)
+                if boxes:
+                    confidences[key].append(confidence)
     lines = []
     for (features, rule, refinement), row in scores.items():
         cells = [f"{np.mean(row[column]):.3f}" if row[column] else "–" for column in COLUMNS[:3]]
-        found = row[COLUMNS[3]]
-        lines.append([features, rule, refinement, *cells, f"{100 * np.mean(found):.1f}" if found else "–"])
-    print(markdown(["features", "foreground", "refined", *COLUMNS], lines))
+        hits = np.array(row[COLUMNS[3]])
+        last = ["–", "–"]
+        if len(hits) > 1:
+            ranked = average_precision(confidences[features, rule, refinement][1::2], hits[1::2] > 0)
+            last = [f"{100 * hits.mean():.1f}", f"{ranked:.3f} ({hits[1::2].mean():.3f})"]
+        lines.append([features, rule, refinement, *cells, *last])
+    print(markdown(["features", "foreground", "refined", *COLUMNS, "AP (constant)"], lines))
     print("\n" + ", ".join(f"{c}: {max(len(row[c]) for row in scores.values())} images" for c in COLUMNS))
 
 
 def answers(
     example: Example, network: SqueezeNet | None, *, boxes: bool
-) -> Iterator[tuple[tuple[str, str, str], float]]:
-    """Score every way on one image: CorLoc's hits, or IoU without and with the CRF."""
+) -> Iterator[tuple[tuple[str, str, str], float, float]]:
+    """Score every way on one image: CorLoc's hits, with the boxes' scores, or IoU without and with the CRF."""
     image = images.load(example.image)
     truth: Any = example.boxes() if boxes else example.mask()
     for features, d in decompositions(image, network):
         for rule in ("smaller", "border"):
             if boxes:
-                yield (features, rule, "none"), float(is_hit(deepspec.localize(d, foreground=rule), truth))
+                box = deepspec.localize(d, foreground=rule)
+                yield (features, rule, "none"), float(is_hit(box, truth)), box.score
                 continue
             found = deepspec.find_object(d, foreground=rule)
-            yield (features, rule, "none"), mask_iou(found.coarse, *truth)
-            yield (features, rule, "crf"), mask_iou(found.mask, *truth)
+            yield (features, rule, "none"), mask_iou(found.coarse, *truth), 0.0
+            yield (features, rule, "crf"), mask_iou(found.mask, *truth), 0.0
     for name, mask in floors(image.shape[:2]).items():
         if boxes:
-            yield (name, "", "none"), float(is_hit(box_around(mask), truth))
+            yield (name, "", "none"), float(is_hit(box_around(mask), truth)), 0.0
         else:
-            yield (name, "", "none"), mask_iou(mask, *truth)
-            yield (name, "", "crf"), mask_iou(refine_labels(image, mask, "crf") == 1, *truth)
+            yield (name, "", "none"), mask_iou(mask, *truth), 0.0
+            yield (name, "", "crf"), mask_iou(refine_labels(image, mask, "crf") == 1, *truth), 0.0
 
 
 def decompositions(
@@ -121,6 +131,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, default=known and known / "squeezenet" / "squeezenet_v1.0.npz", metavar="FILE"
     )
+    parts = ("ecssd", "iou", "corloc")
+    parser.add_argument("--columns", choices=parts, nargs="+", default=parts, help="which of them")
     parser.add_argument("--limit", type=int, metavar="N", help="the first images of each alone")
     return parser.parse_args(arguments)
 

@@ -272,20 +272,40 @@ def test_segments_without_scikit_learn_name_the_extra(monkeypatch: pytest.Monkey
 
 def test_confidence_of_known_profiles() -> None:
     def profile(y: np.ndarray) -> float:
-        return objectness(decomposition(np.tile(y - y.mean(), (2, 1))))
+        # Between rows of ground, so that no more than the two ends are on the border.
+        rows = np.stack([np.full(len(y), -1e-9), y - y.mean(), np.full(len(y), -1e-9)])
+        return objectness(
+            decomposition(rows, values=(0, 0), degrees=np.array([[1e-9], [1], [1e-9]]) + 0 * rows)
+        )
 
     t = (np.arange(2000) + 0.5) / 2000
-    assert profile(np.where(t > 0.7, 1.0, -1.0)) == pytest.approx(1)
-    assert profile(np.cos(np.pi * t)) == pytest.approx(8 / np.pi**2, abs=1e-4)
-    assert profile(t) == pytest.approx(0.75, abs=1e-4)
+    assert profile(np.where(t > 0.7, 1.0, -1.0)) == pytest.approx(1, abs=1e-3)
+    assert profile(np.cos(np.pi * t)) == pytest.approx(8 / np.pi**2, abs=1e-3)
+    assert profile(t) == pytest.approx(0.75, abs=1e-3)
     assert profile(np.zeros(2000)) == 0
 
 
 def test_confidence_weighs_cells_by_their_degree() -> None:
     y, degrees = np.array([[-2.0, -1.0, 1.5]]), np.array([[1.0, 2.0, 4.0]])
     # Weighted mean 2/7, side means −4/3 and 3/2: between 3 · (34/21)² + 4 · (17/14)², total 14.4286.
-    expected = (3 * (34 / 21) ** 2 + 4 * (17 / 14) ** 2) / (15 - 4 / 7)
-    assert objectness(decomposition(y, degrees=degrees)) == pytest.approx(expected)
+    # Of the border, which all three cells are, two are behind; μ₁ is 1/4.
+    expected = (3 * (34 / 21) ** 2 + 4 * (17 / 14) ** 2) / (15 - 4 / 7) * 2 / 3 * 3 / 4
+    d = decomposition(y, degrees=degrees, values=(0, 0.25))
+    assert objectness(d) == pytest.approx(expected)
+    assert objectness(replace(d, settings={"laplacian": "unnormalized"})) == pytest.approx(
+        expected / (3 / 4) * (1 - 0.25 / 4)
+    )
+    assert objectness(decomposition(y, degrees=degrees, values=(0, 1.5))) == 0
+
+
+def test_confidence_falls_as_an_object_meets_the_border() -> None:
+    scores = []
+    for rows in (np.s_[2:5], np.s_[:5], np.s_[:8]):
+        y = np.full((8, 9), -1.0)
+        y[rows, 3:6] = 1
+        scores.append(objectness(decomposition(y, values=(0, 0.1))))
+    # Of 30 border cells none, 3 and 6 are in front.
+    np.testing.assert_allclose(scores, 0.9 * np.array([1, 27 / 30, 24 / 30]), rtol=1e-6)
 
 
 def test_object_of_two_colors_is_found_from_end_to_end() -> None:

@@ -72,7 +72,8 @@ def test_an_interrupted_table_goes_on(data: Path, tmp_path: Path) -> None:
         kept.append(run.counts["kept"])
 
     outcomes = reproduce("table7", data, out, features="classical", follow=count, limit=2)
-    assert kept == [1, *[0] * 16]
+    assert kept[0] in (1, 2)  # several images are solved at a time
+    assert kept[1:] == [0] * 16
     assert all(outcome.n_images == 2 for outcome in outcomes)
     again = reproduce("table7", data, out, features="classical", limit=2)
     assert again == outcomes

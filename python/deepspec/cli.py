@@ -423,6 +423,14 @@ def _add_task(group: Any, options: Any) -> None:
             help="outlines follow the image's by a fully connected CRF, by the package pydensecrf, by OpenCV's guided "
             "filter, or not at all (%(default)s)",
         )
+    if "min_score" in options:
+        group.add_argument(
+            "--min-score",
+            type=_share,
+            default=options["min_score"],
+            metavar="X",
+            help="from 0 to 1: images whose score is lower have no object (%(default)s)",
+        )
     if "n_segments" in options:
         group.add_argument(
             "--n-segments",
@@ -471,6 +479,16 @@ def _whole(least: int, *words: str, most: int | None = None) -> Callable[[str], 
         raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
 
     return parse
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
 
 
 def _layers(text: str) -> tuple[int | str, ...]:

@@ -246,17 +246,30 @@ def segment_regions(
 
 
 def objectness(d: Decomposition) -> float:
-    """How clearly y₁ falls into two sides, in [0, 1]: a confidence for the box and the mask.
+    """How likely there is one object to be found, in [0, 1]: a confidence for the box and the mask.
 
-    The share of y₁'s variance, cells weighted by their degree, that its split at 0 explains (the variance between the
-    two sides over the whole): 1 where y₁ takes two values, 8/π² ≈ 0.81 for half a wave across the image,
-    0.75 for an even ramp, 0 where y₁ is constant.
+    The product of three shares, each of which is 1 where an object lies clearly before its ground:
+
+    - of y₁'s variance, cells weighted by their degree, what its split at 0 explains (the variance between the two sides
+      over the whole): 1 where y₁ takes two values, 8/π² ≈ 0.81 for half a wave across the image, 0.75 for an even
+      ramp, 0 where y₁ is constant;
+    - of the grid's border, what lies on the side that has most of it;
+    - 1 − μ₁, at least 0: how weakly the sides are joined (of the unnormalised Laplacian, μ₁ over the largest degree).
 
     Raises
     ------
     ValueError
         k is 1.
     """
+    front = _second_eigenvector(d) > 0
+    on_border = front[border_cells(*front.shape)].mean()
+    value = float(d.pairs.values[1])
+    if d.settings.get("laplacian") == "unnormalized":
+        value /= float(d.pairs.degrees.max())
+    return float(_explained_by_split(d) * max(on_border, 1 - on_border) * max(0.0, 1 - value))
+
+
+def _explained_by_split(d: Decomposition) -> float:
     y = _second_eigenvector(d).astype(np.float64)
     weights = d.pairs.degrees.astype(np.float64)
     y = y - np.average(y, weights=weights)

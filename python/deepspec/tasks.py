@@ -107,15 +107,19 @@ def _eigenvectors(d: Decomposition, threads: int) -> Answer:
     return Answer(f"eigenvalues {values}", objectness(d) if len(d.pairs.values) > 1 else None)
 
 
-def _localize(d: Decomposition, threads: int, *, foreground: str) -> Answer:
+def _localize(d: Decomposition, threads: int, *, foreground: str, min_score: float) -> Answer:
     box = localize(d, foreground=foreground)
+    if box.score < min_score:
+        return Answer("no object", box.score)
     line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}"
     return Answer(line, box.score, (coco.box_annotation(box),), box=box)
 
 
-def _segment(d: Decomposition, threads: int, *, foreground: str, refine: str) -> Answer:
-    found = find_object(d, foreground=foreground, refine=_method(refine), threads=threads)
+def _segment(d: Decomposition, threads: int, *, foreground: str, refine: str, min_score: float) -> Answer:
     score = objectness(d)
+    if score < min_score:
+        return Answer("no object", score, mask=np.zeros(d.image.shape[:2], bool))
+    found = find_object(d, foreground=foreground, refine=_method(refine), threads=threads)
     line = f"object {found.mask.mean():.0%} of the image"
     if found.lost:
         line += f", refinement kept {found.kept:.0%} of the coarse mask"
@@ -163,12 +167,18 @@ def _check_seed(value: Any) -> None:
         raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {value!r}")
 
 
+def _check_min_score(value: Any) -> None:
+    if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        raise ValueError(f"min_score must be a number from 0 to 1, got {value!r}")
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "foreground": lambda value: check_choice("foreground", value, ("smaller", "border")),
     "n_segments": _check_n_segments,
     "background": lambda value: check_choice("background", value, ("border", "size")),
     "refine": lambda value: check_choice("refine", value, (*REFINEMENTS, "none")),
     "seed": _check_seed,
+    "min_score": _check_min_score,
 }
 
 TASKS: dict[str, Task] = {
@@ -185,7 +195,7 @@ TASKS: dict[str, Task] = {
         _localize,
         "boxes.json",
         dataset="boxes.json",
-        options={"foreground": "smaller"},
+        options={"foreground": "smaller", "min_score": 0.0},
         k=2,
     ),
     "segment": Task(
@@ -195,7 +205,7 @@ TASKS: dict[str, Task] = {
         ".png",
         _save_mask,
         dataset="masks.json",
-        options={"foreground": "smaller", "refine": "crf"},
+        options={"foreground": "smaller", "refine": "crf", "min_score": 0.0},
         k=2,
     ),
     "regions": Task(
