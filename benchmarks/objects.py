@@ -8,7 +8,8 @@ segmentation list, and CorLoc of its detection list.
 
 classical            the built-in features, λ = 10
 squeezenet           SqueezeNet v1.0's fire9, mean-centred, at short side 480, λ = 4 (`squeezenet.py`)
-squeezenet tokencut  the same in TokenCut's graph: τ = 0.2, λ = 0, on the features' own grid
+squeezenet tokencut  the same in TokenCut's graph, τ = 0.2, λ = 0, on the features' own grid, split at the mean
+... middle           both split halfway between the extremes of the eigenvector
 whole, box, ellipse  no look at the image: all of it, and a centred box and ellipse of 70 % of its sides
 """
 
@@ -79,13 +80,13 @@ def answers(
     """Score every way on one image: CorLoc's hits, with the boxes' scores, or IoU without and with the CRF."""
     image = images.load(example.image)
     truth: Any = example.boxes() if boxes else example.mask()
-    for features, d in decompositions(image, network):
+    for features, d, partition in decompositions(image, network):
         for rule in ("smaller", "border"):
             if boxes:
-                box = deepspec.localize(d, foreground=rule)
+                box = deepspec.localize(d, foreground=rule, partition=partition)
                 yield (features, rule, "none"), float(is_hit(box, truth)), box.score
                 continue
-            found = deepspec.find_object(d, foreground=rule)
+            found = deepspec.find_object(d, foreground=rule, partition=partition)
             yield (features, rule, "none"), mask_iou(found.coarse, *truth), 0.0
             yield (features, rule, "crf"), mask_iou(found.mask, *truth), 0.0
     for name, mask in floors(image.shape[:2]).items():
@@ -98,13 +99,20 @@ def answers(
 
 def decompositions(
     image: NDArray[np.uint8], network: SqueezeNet | None
-) -> Iterator[tuple[str, deepspec.Decomposition]]:
-    yield "classical", deepspec.decompose(image, "classical", k=2)
+) -> Iterator[tuple[str, deepspec.Decomposition, str]]:
+    """Name, decomposition, and where it is split."""
+    d = deepspec.decompose(image, "classical", k=2)
+    yield "classical", d, "sign"
+    yield "classical, middle", d, "middle"
     if network is not None:
         features = network(image)
-        yield "squeezenet", deepspec.decompose(image, features, k=2, color_weight=4.0)
+        d = deepspec.decompose(image, features, k=2, color_weight=4.0)
+        yield "squeezenet", d, "sign"
+        yield "squeezenet, middle", d, "middle"
         graph = {"affinity": "threshold", "color_weight": 0.0, "grid": "patch"}
-        yield "squeezenet tokencut", deepspec.decompose(image, features, k=2, **graph)
+        d = deepspec.decompose(image, features, k=2, **graph)
+        yield "squeezenet tokencut", d, "mean"
+        yield "squeezenet tokencut, middle", d, "middle"
 
 
 def floors(shape: tuple[int, ...]) -> dict[str, Mask]:

@@ -164,6 +164,16 @@ def test_cells_of_broken_sizes_take_the_pixels_whose_centres_they_hold() -> None
     assert box_of(d) == (2, 0, 5, 2)
 
 
+@pytest.mark.parametrize(("partition", "n_front"), [("sign", 4), ("mean", 3), ("middle", 1)])
+def test_partitions_split_at_their_own_place(partition: str, n_front: int) -> None:
+    # Mean 2 / 12, middle 2.
+    y = np.array([[5.0, 0.3, 0.2, 0.1], [-1.0, -0.7, -0.6, -0.5], [-0.4, -0.2, -0.1, -0.1]])
+    d = decomposition(y, cell=(1, 1))
+    assert coarse_mask(d, partition=partition).sum() == n_front
+    box = localize(d, partition=partition)
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == (0, 0, n_front, 1)
+
+
 def test_threshold_cuts_higher() -> None:
     d = decomposition(BLOB, cell=(1, 1))
     np.testing.assert_array_equal(coarse_mask(d, threshold=2.5), BLOB == 3)
@@ -178,6 +188,8 @@ def test_threshold_cuts_higher() -> None:
         (segment_object, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),
         (segment_regions, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),
         (segment_regions, {"refine": "crf", "resolution": "grid"}, "needs resolution='image', got 'grid'"),
+        (localize, {"partition": "half"}, "partition must be one of 'sign', 'mean', 'middle', got 'half'"),
+        (segment_object, {"partition": ""}, "partition must be one of"),
         (segment_object, {"threshold": np.nan}, "threshold must be finite, got nan"),
         (segment_regions, {"resolution": "full"}, "resolution must be 'image' or 'grid', got 'full'"),
         (segment_regions, {"background": "largest"}, "background must be 'border' or 'size', got 'largest'"),

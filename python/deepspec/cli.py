@@ -19,6 +19,7 @@ from deepspec.evaluation import MEASURES, evaluate
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.refine import REFINEMENTS
+from deepspec.regions import PARTITIONS
 from deepspec.reproduce import TABLES, reproduce, to_markdown
 from deepspec.tasks import TASKS
 
@@ -414,6 +415,13 @@ def _add_task(group: Any, options: Any) -> None:
             default=options["foreground"],
             help="the object is the smaller side, or the one that touches the border less, "
             "which suits classical and convolutional features (%(default)s)",
+        )
+    if "partition" in options:
+        group.add_argument(
+            "--partition",
+            choices=PARTITIONS,
+            default=options["partition"],
+            help="where the second eigenvector is split: at 0, at its mean, or halfway between its extremes (%(default)s)",
         )
     if "refine" in options:
         group.add_argument(

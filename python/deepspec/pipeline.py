@@ -125,7 +125,7 @@ def run(
     threads : int or None
         Of each job, for its images in all; None: the cores available, divided among the jobs.
     **options
-        The task's own: `foreground` and `min_score`, below which an image has no object (localize, segment); `n_segments`, `background`, `seed` (regions); `refine`
+        The task's own: `foreground`, `partition` and `min_score`, below which an image has no object (localize, segment); `n_segments`, `background`, `seed` (regions); `refine`
         (segment, regions), "none" or as in `segment_object`.
 
     Returns

@@ -30,7 +30,10 @@ class Box:
     score: float
 
 
-def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
+PARTITIONS = ("sign", "mean", "middle")
+
+
+def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = "sign") -> Box:
     """The box of the image's main object (section 3.3).
 
     The sign of y₁ splits the grid in two; the box is that of the largest 8-connected part of the side in front.
@@ -44,6 +47,9 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
         have as many, and the whole grid where one side is empty. `"border"`: the side of which the smaller share of
         cells lies on the grid's border; y₁ > 0 where the shares are equal. Better on features that were
         not learnt on objects.
+    partition : {"sign", "mean", "middle"}
+        Where y₁ is split: at 0, as in the paper; at its mean, as TokenCut does; or halfway between its least and its
+        largest entry.
 
     Returns
     -------
@@ -55,7 +61,7 @@ def localize(d: Decomposition, *, foreground: str = "smaller") -> Box:
     ValueError
         k is 1, or the rule is unknown.
     """
-    front = _front(_second_eigenvector(d) > 0, foreground)
+    front = _front(_split(d, partition), foreground)
     if not front.any():
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
@@ -107,6 +113,7 @@ def find_object(
     d: Decomposition,
     *,
     foreground: str = "smaller",
+    partition: str = "sign",
     threshold: float = 0.0,
     refine: str | None = "crf",
     threads: int | None = None,
@@ -116,7 +123,7 @@ def find_object(
         check_choice("refine", refine, (*REFINEMENTS, None))
     if not np.isfinite(threshold):
         raise ValueError(f"threshold must be finite, got {threshold}")
-    coarse = _to_image(_front(_second_eigenvector(d) > threshold, foreground), d)
+    coarse = _to_image(_front(_split(d, partition, threshold), foreground), d)
     if refine is None:
         return ObjectMask(coarse, coarse, 1.0)
     mask = refine_labels(d.image, coarse, refine, threads=threads) == 1
@@ -128,6 +135,7 @@ def segment_object(
     d: Decomposition,
     *,
     foreground: str = "smaller",
+    partition: str = "sign",
     threshold: float = 0.0,
     refine: str | None = "crf",
     threads: int | None = None,
@@ -140,8 +148,10 @@ def segment_object(
         With k ≥ 2.
     foreground : {"smaller", "border"}
         Which side of the split is in front: see `localize`.
+    partition : {"sign", "mean", "middle"}
+        Where y₁ is split: see `localize`.
     threshold : float
-        y₁ > threshold splits the grid. y₁ is D-orthonormal, so its entries are small: of the order of
+        Added to where y₁ is split. y₁ is D-orthonormal, so its entries are small: of the order of
         (the sum of D)^-½.
     refine : {"crf", "pydensecrf", "guided", None}
         How the cells' outlines become the image's: see `refine.refine_labels`. None: not at all; the mask is upsampled by
@@ -166,7 +176,9 @@ def segment_object(
     ValueError
         k is 1, or a parameter is unknown or not finite.
     """
-    found = find_object(d, foreground=foreground, threshold=threshold, refine=refine, threads=threads)
+    found = find_object(
+        d, foreground=foreground, partition=partition, threshold=threshold, refine=refine, threads=threads
+    )
     if found.lost:
         warnings.warn(
             f"refine={refine!r} kept {found.kept:.0%} of the object's coarse mask",
@@ -288,6 +300,13 @@ def _second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
         )
     y1: NDArray[np.float32] = d.pairs.vectors[1]
     return y1
+
+
+def _split(d: Decomposition, partition: str, threshold: float = 0.0) -> Mask:
+    y = _second_eigenvector(d)
+    check_choice("partition", partition, PARTITIONS)
+    middle = {"sign": 0.0, "mean": y.mean(dtype=np.float64), "middle": (float(y.min()) + float(y.max())) / 2}
+    return np.asarray(y > middle[partition] + threshold)
 
 
 def _front(mask: Mask, foreground: str) -> Mask:

@@ -15,7 +15,7 @@ from deepspec._files import replacing
 from deepspec.decomposition import Decomposition
 from deepspec.graph import check_choice
 from deepspec.refine import REFINEMENTS
-from deepspec.regions import Box, find_object, localize, objectness, segment_regions
+from deepspec.regions import PARTITIONS, Box, find_object, localize, objectness, segment_regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +107,23 @@ def _eigenvectors(d: Decomposition, threads: int) -> Answer:
     return Answer(f"eigenvalues {values}", objectness(d) if len(d.pairs.values) > 1 else None)
 
 
-def _localize(d: Decomposition, threads: int, *, foreground: str, min_score: float) -> Answer:
-    box = localize(d, foreground=foreground)
+def _localize(d: Decomposition, threads: int, *, foreground: str, partition: str, min_score: float) -> Answer:
+    box = localize(d, foreground=foreground, partition=partition)
     if box.score < min_score:
         return Answer("no object", box.score)
     line = f"box {box.xmin} {box.ymin} {box.xmax} {box.ymax}"
     return Answer(line, box.score, (coco.box_annotation(box),), box=box)
 
 
-def _segment(d: Decomposition, threads: int, *, foreground: str, refine: str, min_score: float) -> Answer:
+def _segment(
+    d: Decomposition, threads: int, *, foreground: str, partition: str, refine: str, min_score: float
+) -> Answer:
     score = objectness(d)
     if score < min_score:
         return Answer("no object", score, mask=np.zeros(d.image.shape[:2], bool))
-    found = find_object(d, foreground=foreground, refine=_method(refine), threads=threads)
+    found = find_object(
+        d, foreground=foreground, partition=partition, refine=_method(refine), threads=threads
+    )
     line = f"object {found.mask.mean():.0%} of the image"
     if found.lost:
         line += f", refinement kept {found.kept:.0%} of the coarse mask"
@@ -174,6 +178,7 @@ def _check_min_score(value: Any) -> None:
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "foreground": lambda value: check_choice("foreground", value, ("smaller", "border")),
+    "partition": lambda value: check_choice("partition", value, PARTITIONS),
     "n_segments": _check_n_segments,
     "background": lambda value: check_choice("background", value, ("border", "size")),
     "refine": lambda value: check_choice("refine", value, (*REFINEMENTS, "none")),
@@ -195,7 +200,7 @@ TASKS: dict[str, Task] = {
         _localize,
         "boxes.json",
         dataset="boxes.json",
-        options={"foreground": "smaller", "min_score": 0.0},
+        options={"foreground": "smaller", "partition": "sign", "min_score": 0.0},
         k=2,
     ),
     "segment": Task(
@@ -205,7 +210,7 @@ TASKS: dict[str, Task] = {
         ".png",
         _save_mask,
         dataset="masks.json",
-        options={"foreground": "smaller", "refine": "crf", "min_score": 0.0},
+        options={"foreground": "smaller", "partition": "sign", "refine": "crf", "min_score": 0.0},
         k=2,
     ),
     "regions": Task(
