@@ -1,7 +1,8 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats greater, lesser, at_most, ones_where (bits are set), add_sums, add_to (doubles), load for integers, and store_fixed, store_high and
-// store_low for a fixed-point number and its halves; of doubles sum.
+// of floats greater, lesser, at_most, ones_where (bits are set), add_sums, add_to (doubles), load for
+// integers, and store_fixed, store_high and store_low for a fixed-point number and its halves; of doubles
+// sum.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
 // length. Entry is a channel, or what V takes for several at once.
