@@ -4,8 +4,8 @@
 
 Both start from features (DINOv2's of the test data, or surrogates) of the grid. published: cosines, W of 1 above τ = 0.2 and
 ε = 1e-5 elsewhere, SciPy's dense `eigh(D - W, D, subset_by_index=[1, 2])`; deepspec: `eigenpairs(affinity="threshold",
-k=2)`. The methods take turns; a ratio is the median within the rounds, with its 90 % bootstrap interval. |cos| is that of
-both second eigenvectors.
+k=2)`. The methods take turns; a ratio is the median within the rounds, with its 90 % bootstrap interval. The cosine is that
+of both second eigenvectors, sign apart.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     print(f"{describe(environment() | {'build': _core.build_info()})}\n")
     print(f"{options.threads} threads, {problems.default_features()} features:\n")
-    print(markdown(["n", "deepspec, ms", "published, ms", "÷", "|cos|"], lines))
+    print(markdown(["n", "deepspec, ms", "published, ms", "÷", "cosine"], lines))
 
 
 def published(features: Array) -> Array:
