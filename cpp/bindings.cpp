@@ -231,13 +231,14 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     if (threshold) {
         kinds = {ds::Entries::bits};
         options.threshold = threshold->first;
+        options.bfloat16 = false;
     }
     for (const ds::Entries entries : kinds) {
         options.entries = entries;
         if (!fits(options)) continue;
         if (std::optional<py::dict> found = solve_with(options)) return *found;
     }
-    options.keep = threshold.has_value();
+    options.keep = threshold.has_value();  // bits are so few that they are kept, or nothing fits
     const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
     if (bytes(options) > max_memory)
         throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +

@@ -62,6 +62,16 @@ def test_thresholded_graph_is_the_same_for_any_number_of_threads(threads: int) -
     np.testing.assert_array_equal(one.vectors, many.vectors)
 
 
+def test_thresholded_graph_is_the_same_for_both_precisions() -> None:
+    features = np.random.default_rng(0).normal(size=(30, 31, 100)).astype(np.float32)
+    both = [
+        deepspec.eigenpairs(features, affinity="threshold", threshold=0.01, precision=precision, tol=1e-5)
+        for precision in ("standard", "fast")
+    ]
+    np.testing.assert_array_equal(both[0].degrees, both[1].degrees)
+    np.testing.assert_array_equal(both[0].vectors, both[1].vectors)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -117,7 +117,7 @@ def eigenpairs(
     affinity : {"relu", "threshold"}
         The features' affinity. ``"threshold"``: 1 where relu(F Fᵀ), divided by its largest entry, is above `threshold`, 0
         elsewhere, and `epsilon` more everywhere: TokenCut's graph (Wang et al., CVPR 2022), an eighth of a byte an
-        entry. `precision` makes no difference then.
+        entry. It is the same for both precisions.
     threshold, epsilon : float
         In [0, 1]; of ``affinity="threshold"``.
     color : {"knn", "knn_hsv", "random_walk"}
