@@ -14,7 +14,7 @@ namespace {
 
 using kernels::lattice_block;
 constexpr std::size_t block = 64;           // pixels whose numbers stay in the first-level cache
-constexpr double vertices_per_pixel = 0.5;  // of a lattice: what photographs with much noise have
+constexpr double vertices_per_pixel = 0.5;  // of a lattice: several times what photographs have
 
 // Two labels need one number a pixel, the difference of their probabilities; more need one each.
 std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 15) / 16 * 16; }
@@ -143,10 +143,10 @@ double dense_crf_bytes(std::size_t n_pixels, std::size_t n_labels) {
     const auto n = static_cast<double>(n_pixels), channels = static_cast<double>(channels_for(n_labels));
     const double lattices =
         n * (PermutohedralLattice::bytes_per_point(5) + PermutohedralLattice::bytes_per_point(2));
-    // A vertex has rows of values, a spare one, and two neighbours in each direction; numbering it takes
-    // a few slots of a table.
+    // A vertex has four rows of values, of all points and of its bands, and two neighbours in each direction;
+    // numbering it takes a few slots of a table.
     const auto vertices = [&](double count, double corners) {
-        return count * (2.0 * sizeof(float) * channels + 2.0 * sizeof(std::uint32_t) * corners + 100.0);
+        return count * (4.0 * sizeof(float) * channels + 2.0 * sizeof(std::uint32_t) * corners + 100.0);
     };
     return lattices + n * channels * sizeof(float) + vertices(vertices_per_pixel * n, 6.0) +
            vertices(vertices_per_pixel * n, 3.0);

@@ -29,8 +29,8 @@ struct CrfOptions {
 void dense_crf(const RgbView& image, const float* unary, std::size_t n_labels, const CrfOptions& options,
                float* posterior, ThreadPool& pool);
 
-// Bytes that dense_crf takes besides, where no two pixels share vertices of the lattices; photographs take
-// hardly more than half.
+// Bytes that dense_crf takes besides, with a vertex of each lattice for every two pixels: more than
+// photographs have, fewer than noise.
 double dense_crf_bytes(std::size_t n_pixels, std::size_t n_labels);
 
 }  // namespace deepspec

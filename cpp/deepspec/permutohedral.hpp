@@ -41,8 +41,6 @@ class PermutohedralLattice {
         std::size_t end(std::size_t band) const { return std::min(n_points, (band + 1) * size); }
     };
 
-    const Bands& bands() const { return bands_; }
-
     // What a filter holds on the vertices, of `channels` numbers a point: one, or a multiple of 16.
     struct Values {
         std::size_t channels;
@@ -76,9 +74,8 @@ class PermutohedralLattice {
     Buffer<float> weights_;            // (n_points, corners): their shares of a point
     std::vector<std::size_t> first_;   // of each band, among the vertices of all bands
     std::vector<std::uint32_t> rows_;  // of these: their row of Values::all
-    std::vector<std::uint32_t> starts_, same_;  // of each vertex: the places of the bands' numbers for it
-    std::vector<std::uint32_t> before_,
-        after_;  // (corners, n_vertices + 1): neighbours' rows, 0 where there is none
+    std::vector<std::uint32_t> starts_, same_;   // of each vertex: the places of the bands' numbers for it
+    std::vector<std::uint32_t> before_, after_;  // (corners, n_vertices + 1): neighbours' rows, 0 for none
 };
 
 }  // namespace deepspec

@@ -98,9 +98,9 @@ class TiledMatrix {
     std::vector<Block> blocks_;
     Entries entries_ = Entries::float32;
     Buffer<float> floats_;
-    float threshold_ = 0.0f;
     Buffer<std::uint16_t> fixed_;
     Buffer<std::uint16_t> bits_;
+    float threshold_ = 0.0f;     // of bits
     Buffer<std::uint8_t> high_;  // of split16 and fixed8
     Buffer<std::int8_t> low_;    // of split16
     TileSource source_;          // where nothing is kept
