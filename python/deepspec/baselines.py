@@ -9,7 +9,7 @@ from scipy import ndimage
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features, FeatureSource, extract
 from deepspec.images import ImageSource, load
-from deepspec.regions import Box, box_of_cells, objectness
+from deepspec.regions import Box, box_of_cells, objectness, second_eigenvector, split
 
 Mask = NDArray[np.bool_]
 
@@ -49,12 +49,7 @@ def tokencut_object(d: Decomposition) -> Mask:
     ValueError
         k is 1.
     """
-    if len(d.pairs.vectors) < 2:
-        raise ValueError(
-            f"k must be at least 2 to split an image, got a decomposition with k = {len(d.pairs.vectors)}"
-        )
-    y = d.pairs.vectors[1].astype(np.float64)
-    front = y > y.mean()
+    front, y = split(d, "mean"), second_eigenvector(d)
     seed = np.unravel_index(np.argmax(np.abs(y)), y.shape)
     if not front[seed]:
         front = ~front

@@ -61,7 +61,7 @@ def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = 
     ValueError
         k is 1, or the rule is unknown.
     """
-    front = _front(_split(d, partition), foreground)
+    front = _front(split(d, partition), foreground)
     if not front.any():
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
@@ -119,11 +119,10 @@ def find_object(
     threads: int | None = None,
 ) -> ObjectMask:
     """The mask of the image's main object, with what refinement changed; the parameters are `segment_object`'s."""
-    if refine is not None:
-        check_choice("refine", refine, (*REFINEMENTS, None))
+    _check_refine(refine)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold must be finite, got {threshold}")
-    coarse = _to_image(_front(_split(d, partition, threshold), foreground), d)
+    coarse = _to_image(_front(split(d, partition, threshold), foreground), d)
     if refine is None:
         return ObjectMask(coarse, coarse, 1.0)
     mask = refine_labels(d.image, coarse, refine, threads=threads) == 1
@@ -234,15 +233,14 @@ def segment_regions(
         k is too small, there are fewer cells than segments, a parameter is unknown, or segments of the grid are to be
         refined.
     """
-    if refine is not None:
-        check_choice("refine", refine, (*REFINEMENTS, None))
-        if resolution == "grid":
-            raise ValueError(f"refine={refine!r} needs resolution='image', got 'grid'")
+    _check_refine(refine)
+    if refine is not None and resolution == "grid":
+        raise ValueError(f"refine={refine!r} needs resolution='image', got 'grid'")
     if resolution not in ("image", "grid"):
         raise ValueError(f"resolution must be 'image' or 'grid', got {resolution!r}")
     if background not in ("border", "size"):
         raise ValueError(f"background must be 'border' or 'size', got {background!r}")
-    grid = _second_eigenvector(d).shape
+    grid = second_eigenvector(d).shape
     points = np.asarray(d.pairs.vectors[1:].reshape(-1, grid[0] * grid[1]).T, np.float64)
     clusters = _kmeans(points, _number_of_segments(d, n_segments), seed).reshape(grid)
     sizes = np.bincount(clusters.ravel())
@@ -273,7 +271,7 @@ def objectness(d: Decomposition) -> float:
     ValueError
         k is 1.
     """
-    front = _second_eigenvector(d) > 0
+    front = second_eigenvector(d) > 0
     on_border = front[border_cells(*front.shape)].mean()
     value = float(d.pairs.values[1])
     if d.settings.get("laplacian") == "unnormalized":
@@ -282,10 +280,10 @@ def objectness(d: Decomposition) -> float:
 
 
 def _explained_by_split(d: Decomposition) -> float:
-    y = _second_eigenvector(d).astype(np.float64)
+    y = second_eigenvector(d).astype(np.float64)
     weights = d.pairs.degrees.astype(np.float64)
     y = y - np.average(y, weights=weights)
-    front = _second_eigenvector(d) > 0
+    front = second_eigenvector(d) > 0
     between = sum(
         np.sum(weights[side] * y[side]) ** 2 / np.sum(weights[side]) for side in (front, ~front) if side.any()
     )
@@ -293,7 +291,13 @@ def _explained_by_split(d: Decomposition) -> float:
     return float(min(between / total, 1.0)) if total > 0 else 0.0
 
 
-def _second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
+def _check_refine(refine: str | None) -> None:
+    if refine is not None:
+        check_choice("refine", refine, (*REFINEMENTS, None))
+
+
+def second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
+    """y₁, (H', W'); ValueError where k is 1."""
     if len(d.pairs.vectors) < 2:
         raise ValueError(
             f"k must be at least 2 to split an image, got a decomposition with k = {len(d.pairs.vectors)}"
@@ -302,8 +306,9 @@ def _second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
     return y1
 
 
-def _split(d: Decomposition, partition: str, threshold: float = 0.0) -> Mask:
-    y = _second_eigenvector(d)
+def split(d: Decomposition, partition: str, threshold: float = 0.0) -> Mask:
+    """The cells where y₁ is above its 0, mean or middle, and a threshold more: see `localize`."""
+    y = second_eigenvector(d)
     check_choice("partition", partition, PARTITIONS)
     middle = {"sign": 0.0, "mean": y.mean(dtype=np.float64), "middle": (float(y.min()) + float(y.max())) / 2}
     return np.asarray(y > middle[partition] + threshold)
