@@ -22,6 +22,7 @@ from PIL import Image
 from squeezenet import SqueezeNet
 
 import deepspec
+from deepspec.metrics import mask_iou as iou
 
 Mask = NDArray[np.bool_]
 FOREGROUNDS = ("smaller", "border")
@@ -92,11 +93,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def read_mask(path: Path) -> Mask:
     return np.asarray(Image.open(path).convert("L")) > 127
-
-
-def iou(mask: Mask, truth: Mask) -> float:
-    union = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
 
 
 def centred_ellipse(shape: tuple[int, ...]) -> Mask:

@@ -304,9 +304,13 @@ def _folder(top: Path) -> list[Example]:
     return _beside(top, "images", "masks")
 
 
+def read_mask(path: Path) -> Mask:
+    """Foreground, (H, W) bool: where a gray picture is above one half. OSError where it cannot be read."""
+    return _read_gray(path) > 127
+
+
 def _half(path: Path) -> tuple[Mask, Mask]:
-    """Foreground where a gray mask is above one half."""
-    mask = _read_gray(path) > 127
+    mask = read_mask(path)
     return mask, np.ones_like(mask)
 
 

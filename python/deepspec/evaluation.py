@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepspec import images
 from deepspec._files import replacing, write_json
-from deepspec.datasets import Dataset, Example, TrueBox
+from deepspec.datasets import Dataset, Example, TrueBox, read_mask
 from deepspec.graph import check_choice
 from deepspec.metrics import FMeasure, bootstrap_interval, is_hit, mask_accuracy, mask_iou
 
@@ -63,10 +62,9 @@ class Evaluation:
     def to_markdown(self) -> str:
         names = ["dataset", "images", *(score.name for score in self.scores)]
         cells = [self.dataset, str(self.n_images), *map(str, self.scores)]
-        lines = [names, ["---"] + ["---:"] * (len(names) - 1), cells]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = markdown_table(names, [cells])
         facts = "\n".join(f"- {name}: {json.dumps(value)}" for name, value in self.facts.items())
-        return f"{table}\n\n95 % bootstrap intervals over images.\n\n{facts}\n"
+        return f"{table}\n95 % bootstrap intervals over images.\n\n{facts}\n"
 
     def save(self, folder: Path) -> None:
         """Write `evaluation-<measure>.json` and `.md`."""
@@ -81,6 +79,12 @@ class Evaluation:
         write_json(content, folder / f"evaluation-{self.measure}.json")
         with replacing(folder / f"evaluation-{self.measure}.md") as file:
             file.write(self.to_markdown().encode())
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_words: int = 1) -> str:
+    """A table whose columns after the first `n_words` hold numbers."""
+    rule = ["---" if i < n_words else "---:" for i in range(len(head))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rows))
 
 
 def evaluate(
@@ -160,7 +164,7 @@ def _segmentation(examples: Any, predictions: Path) -> tuple[tuple[Score, ...], 
             missing.append(str(example.image))
             mask = np.zeros_like(truth)
         else:
-            mask = images.load(path)[..., 0] > 127
+            mask = read_mask(path)
         if mask.shape != truth.shape:
             raise ValueError(
                 f"{path} is {_size(mask)}, but the true mask of {example.image} is {_size(truth)}"

@@ -11,7 +11,7 @@ from typing import Any
 from deepspec import pipeline
 from deepspec._files import replacing, write_json
 from deepspec.datasets import load_dataset
-from deepspec.evaluation import MEASURES, Score, evaluate
+from deepspec.evaluation import MEASURES, Score, evaluate, markdown_table
 from deepspec.graph import check_choice
 
 _VOC07, _VOC12, _COCO = ("voc2007", "voc2012", "coco20k")
@@ -219,8 +219,5 @@ def _outcome(
 
 
 def to_markdown(outcomes: list[Outcome]) -> str:
-    lines = [
-        ["row", "dataset", "published", "ours (95 % interval)", "images"],
-        ["---", "---", "---:", "---:", "---:"],
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *(o.cells() for o in outcomes)]) + "\n"
+    head = ["row", "dataset", "published", "ours (95 % interval)", "images"]
+    return markdown_table(head, [outcome.cells() for outcome in outcomes], n_words=2)
