@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "deepspec/border_distance.hpp"
 #include "deepspec/color_graph.hpp"
 #include "deepspec/dense_crf.hpp"
 #include "deepspec/eigensolver.hpp"
@@ -303,6 +304,18 @@ Array<float> dense_crf(const Array<std::uint8_t>& image, const Array<float>& una
     return posterior;
 }
 
+std::pair<Array<float>, Array<float>> border_distances(const Array<float>& grid) {
+    ds::BorderDistances distances;
+    {
+        const py::gil_scoped_release release;
+        distances = ds::border_distances(grid.data(), static_cast<std::size_t>(grid.shape(0)),
+                                         static_cast<std::size_t>(grid.shape(1)),
+                                         static_cast<std::size_t>(grid.shape(2)));
+    }
+    const std::vector<py::ssize_t> shape{grid.shape(0), grid.shape(1)};
+    return {to_array(std::move(distances.geodesic), shape), to_array(std::move(distances.barrier), shape)};
+}
+
 std::string compiler() {
 #if defined(__clang__)
     return "clang " __clang_version__;
@@ -357,6 +370,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("dense_crf", &dense_crf, py::arg("image"), py::arg("unary"), py::kw_only(),
           py::arg("bilateral_weight"), py::arg("bilateral_xy"), py::arg("bilateral_rgb"),
           py::arg("gaussian_weight"), py::arg("gaussian_xy"), py::arg("n_iterations"), py::arg("threads"));
+    m.def("border_distances", &border_distances, py::arg("grid"));
     m.def("sparse_eigenpairs", &sparse_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),
           py::arg("laplacian"), py::arg("solver"), py::arg("tolerance"), py::arg("threads"));
     m.def("dense_eigenpairs", &dense_eigenpairs, py::arg("affinity"), py::kw_only(), py::arg("k"),

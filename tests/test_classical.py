@@ -8,10 +8,13 @@ from builders import two_colors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 
-from deepspec import images
+from deepspec import _core, images
+from deepspec.classical import Classical
 from deepspec.decomposition import decompose
-from deepspec.features import extract
+from deepspec.features import border_cells, extract
 from deepspec.regions import segment_object
 
 
@@ -27,7 +30,7 @@ def test_classical_has_cells_of_8_pixels_and_unit_vectors() -> None:
     assert found.cell == (8, 8)
     assert found.array.shape[:2] == (9, 11)
     assert found.array.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(found.array, axis=2), 1, atol=0.05)
+    np.testing.assert_allclose(np.linalg.norm(found.array, axis=2), 1, atol=1e-5)
     np.testing.assert_array_equal(found.array, extract(image, "classical").array)
 
 
@@ -46,9 +49,9 @@ def test_classical_cosines_tell_the_two_colors_apart() -> None:
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 10), st.integers(1, 10), st.integers(0, 100))
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 100))
 def test_classical_cosines_follow_flips_and_transposition(rows: int, columns: int, seed: int) -> None:
-    # Up to 10 x 10 cells each is a landmark of its own and the kernel is exact.
+    # Up to 8 x 8 cells each is a landmark of its own and the kernel is exact.
     image = np.random.default_rng(seed).integers(0, 256, (8 * rows, 8 * columns, 3), np.uint8)
     cells = np.arange(rows * columns).reshape(rows, columns)
     similar = cosines(extract(image, "classical").array)
@@ -77,6 +80,55 @@ def test_classical_of_a_gray_image_ignores_its_missing_hue() -> None:
     assert np.isfinite(lab_noise).all()
 
 
+def test_classical_of_noise_is_nearly_that_of_no_noise() -> None:
+    noise = np.random.default_rng(0).integers(127, 130, (120, 160, 3), np.uint8)
+    similar = cosines(extract(noise, "classical").array)
+    assert np.median(similar) > 0.9
+    assert np.quantile(similar, 0.05) > 0.8
+
+
+def test_the_center_prior_can_be_left_out_and_is_in_the_settings() -> None:
+    """Of two equal discs, one in the middle and one beside it, the prior prefers the middle one."""
+    y, x = np.mgrid[:160, :240]
+    discs = [np.hypot(y - 80, x - column) < 32 for column in (120, 48)]
+    image = np.where((discs[0] | discs[1])[..., None], np.uint8([200, 60, 40]), np.uint8([90, 110, 130]))
+    similarities = []
+    for center_prior in (True, False):
+        features = Classical(center_prior=center_prior)(image)
+        assert features.settings == {"features": "classical", "center_prior": center_prior}
+        cells = cosines(features.array).reshape(20, 30, 20, 30)
+        similarities.append(cells[10, 15, 10, 6])
+    assert similarities[0] < similarities[1] - 0.1
+    assert extract(image, "classical").settings == {"features": "classical", "center_prior": True}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 3), (2, 2, 3), (9, 6, 2), (12, 13, 3)])
+def test_border_distances_equal_scipys(shape: tuple[int, int, int]) -> None:
+    """The geodesic one by Dijkstra's algorithm; the barrier by growing the region below a level from the border."""
+    grid = np.random.default_rng(2).integers(0, 6, shape).astype(np.float32)
+    geodesic, barrier = _core.border_distances(grid)
+    rows, columns, channels = shape
+    border = border_cells(rows, columns)
+    cells = np.arange(rows * columns).reshape(rows, columns)
+    start = np.concatenate([cells[:, :-1].ravel(), cells[:-1].ravel()])
+    end = np.concatenate([cells[:, 1:].ravel(), cells[1:].ravel()])
+    flat = grid.reshape(-1, channels)
+    tiny = 1e-9  # scipy takes 0 for no edge
+    weights = np.linalg.norm(flat[start] - flat[end], axis=1).astype(np.float64) + tiny
+    graph = sparse.csr_array((weights, (start, end)), shape=(rows * columns,) * 2)
+    expected = csgraph.dijkstra(graph, directed=False, indices=np.flatnonzero(border), min_only=True)
+    np.testing.assert_allclose(geodesic.ravel(), expected, atol=1e-5)
+    total = np.zeros((rows, columns))
+    for sign in (1, -1):
+        for values in np.moveaxis(sign * grid, 2, 0):
+            highest = np.full((rows, columns), np.inf)
+            for level in np.unique(values)[::-1]:
+                reached = ndimage.binary_propagation(border & (values <= level), mask=values <= level)
+                highest[reached] = level
+            total += highest - values
+    np.testing.assert_allclose(barrier, total, atol=1e-5)
+
+
 def test_classical_refuses_less_than_a_cell() -> None:
     assert extract(np.zeros((8, 15, 3), np.uint8), "classical").array.shape[:2] == (1, 1)
     with pytest.raises(ValueError, match="at least 8 x 8 pixels for classical features, got 7 x 100"):
@@ -92,4 +144,4 @@ def test_classical_masks_beat_a_centred_ellipse_on_photographs(test_data: Path) 
         mask = segment_object(decompose(path, "classical", k=2), foreground="border")
         scores.append((mask & truth).sum() / (mask | truth).sum())
     assert len(scores) == 25
-    assert np.mean(scores) >= 0.45
+    assert np.mean(scores) >= 0.5

@@ -74,6 +74,7 @@ def test_run_is_recorded(folder: Path) -> None:
     run = json.loads((out / "run.json").read_text())["regions"]
     assert run["settings"] == {
         "features": "classical",
+        "center_prior": True,
         "max_size": 1024,
         "k": 5,
         "color_weight": "inf",

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepspec.decomposition import Decomposition, decompose
-from deepspec.features import Features
+from deepspec.features import Features, named
 from deepspec.regions import localize
 from deepspec.spectral import eigenpairs
 
@@ -45,6 +45,7 @@ def test_settings_are_plain_json_and_make_the_same_again() -> None:
     assert settings.pop("deepspec")
     assert settings == {
         "features": "classical",
+        "center_prior": True,
         "max_size": 1024,
         "k": 3,
         "color_weight": 4.0,
@@ -55,7 +56,8 @@ def test_settings_are_plain_json_and_make_the_same_again() -> None:
         "solver": "auto",
         "tol": 1e-4,
     }
-    assert_same(decompose(IMAGE, settings.pop("features"), **settings), d)
+    features = named(settings.pop("features"), center_prior=settings.pop("center_prior"))
+    assert_same(decompose(IMAGE, features, **settings), d)
 
 
 def test_large_images_are_taken_apart_small_and_answered_in_their_own_pixels() -> None:

@@ -9,6 +9,7 @@ import typing
 
 __all__: list[str] = [
     "available_memory",
+    "border_distances",
     "build_info",
     "color_graph",
     "default_threads",
@@ -21,6 +22,9 @@ __all__: list[str] = [
 ]
 
 def available_memory() -> int: ...
+def border_distances(
+    grid: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]: ...
 def build_info() -> dict: ...
 def color_graph(
     image: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],

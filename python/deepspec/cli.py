@@ -148,7 +148,7 @@ def _start(options: argparse.Namespace) -> Run:
     )
 
 
-_BACKBONE = ("weights", "facet", "layers", "pos_embed", "device", "dtype")
+_BACKBONE = ("weights", "facet", "layers", "pos_embed", "device", "dtype", "center_prior")
 _SETTINGS = ("k", "color_weight", "grid", "page", "plots", "overwrite", "jobs", "batch_size", "threads")
 
 
@@ -359,6 +359,13 @@ def _add_features(group: Any) -> None:
         metavar="N[,N…]",
         help="blocks or stages, from the end where negative, or names of modules; several are joined (-1). "
         "Write --layers=-1,-2 with the sign of equality",
+    )
+    group.add_argument(
+        "--no-center-prior",
+        action="store_const",
+        const=False,
+        dest="center_prior",
+        help="classical features without their Gaussian in the image's centre, for images that nobody framed",
     )
     group.add_argument(
         "--pos-embed",

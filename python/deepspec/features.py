@@ -100,7 +100,7 @@ def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     ----------
     name : str
     **options
-        What `load_backbone` takes besides, for a network.
+        What `load_backbone` takes besides, for a network, or `Classical`.
 
     Raises
     ------
@@ -110,13 +110,16 @@ def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
         The name is unknown, or an option is out of range or not for this source.
     """
     if name == "classical":
-        from deepspec.classical import classical
+        from deepspec.classical import Classical
 
-        if options:
-            raise ValueError(f"classical features have no {', '.join(options)}")
-        return classical
+        unknown = [option for option in options if option != "center_prior"]
+        if unknown:
+            raise ValueError(f"classical features have no {', '.join(unknown)}")
+        return Classical(**options)
     from deepspec.backbones import load_backbone
 
+    if "center_prior" in options:
+        raise ValueError(f"{name} features have no center_prior: it is of the classical ones")
     return load_backbone(name, **options)
 
 

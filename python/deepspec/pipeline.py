@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from deepspec import images
 from deepspec._crew import Crew, result
+from deepspec.classical import Classical
 from deepspec.decomposition import check_settings, decompose_features
 from deepspec.features import Features, FeatureSource, extract, extract_all, named, settings_of
 from deepspec.graph import check_choice, check_threads
@@ -173,8 +174,9 @@ def run(
         outputs.check_settings()
     if threads is None and jobs > 1:
         n_threads = max(1, n_threads // jobs)
-    question = _Question(task, graph, options, outputs)
-    stages = _Stages(question, None if features == "classical" else source, jobs, n_threads, batch_size)
+    classical = source if isinstance(source, Classical) else None
+    question = _Question(task, classical, graph, options, outputs)
+    stages = _Stages(question, None if classical else source, jobs, n_threads, batch_size)
     return Run(found, stages, outputs, overwrite)
 
 
@@ -245,6 +247,7 @@ class _Question:
     """What is asked of each image, and where the answer goes."""
 
     task: str
+    classical: Classical | None
     graph: dict[str, Any]
     options: dict[str, Any]
     outputs: Outputs
@@ -408,8 +411,9 @@ def _finish(question: _Question, solve: Callable[..., Eigenpairs], threads: int,
     item, seconds = picture.item, picture.seconds
     try:
         if picture.features is None:
+            assert question.classical is not None
             with _timed(seconds, "features"):
-                picture.features = extract(picture.working, "classical")
+                picture.features = extract(picture.working, question.classical)
         with _timed(seconds, "eigenpairs"):
             d = decompose_features(
                 picture.image, picture.working, picture.features, **question.graph, solve=solve
