@@ -310,7 +310,10 @@ def test_half_precision_is_close_and_overflow_is_an_error(
         ({"layers": "block.11"}, "dino_vits16 has no layer 'block.11'; there are blocks.11"),
         ({"layers": "blocks.3.mlp", "facet": "key"}, "facet='key' needs attention, and layer blocks.3.mlp"),
         ({"layers": "cls_token"}, "no layer 'cls_token'"),
-        ({"facet": "keys"}, "facet must be one of 'key', 'query', 'value', 'output', got 'keys'"),
+        (
+            {"facet": "keys"},
+            "facet must be one of 'key', 'query', 'value', 'output', 'attention', got 'keys'",
+        ),
         ({"pos_embed": "bicubic"}, "pos_embed must be 'dino' or 'timm', got 'bicubic'"),
         ({"name": "resnet50", "facet": "value"}, "needs attention"),
         (

@@ -18,6 +18,7 @@ from saved_networks import State, random_state, random_weights
 from vit_oracle import checkpoint
 
 from deepspec.backbones import load_backbone
+from deepspec.checkpoints import read
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
@@ -59,7 +60,7 @@ def test_training_checkpoints_are_stripped_to_the_encoder(vit: tuple[State, Path
             "teacher": prefixed(state, "backbone.") | head,
             "optimizer": {
                 "state": {0: {"step": 3, "exp_avg": torch.zeros(2)}},
-                "param_groups": [{"lr": 0.1}],
+                "param_groups": [{"lr": np.float64(0.1)}],
             },
             "epoch": 100,
             "args": argparse.Namespace(arch="vit_small", lr=0.0005),
@@ -78,6 +79,19 @@ def test_training_checkpoints_are_stripped_to_the_encoder(vit: tuple[State, Path
         file = tmp_path / f"{name}.pth.tar"
         torch.save(content, file)
         assert keys("test_vit", file) == keys("test_vit", path), name
+
+
+@pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
+def test_numbers_of_any_numpy_are_read(package: str, vit: tuple[State, Path], tmp_path: Path) -> None:
+    state, path = vit
+    file = tmp_path / "training.pth"
+    content = {"model": state, "lr": np.float64(0.25)}
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+    names = (b"numpy._core.multiarray", b"numpy.core.multiarray")
+    own = next(name for name in names if name in file.read_bytes())
+    file.write_bytes(file.read_bytes().replace(own, f"{package}.multiarray".encode()))
+    assert read(file)["lr"] == 0.25
+    assert keys("test_vit", file) == keys("test_vit", path)
 
 
 def dinov2(state: State) -> State:

@@ -50,10 +50,11 @@ def load_backbone(
         "cuda", "cuda:1", "mps", "cpu". None: the first of these that is there.
     dtype : str or torch.dtype, optional
         "float32", "float16" or "bfloat16", what the network computes in. None: float16 on CUDA, else float32.
-    facet : {"key", "query", "value", "output"}, optional
+    facet : {"key", "query", "value", "output", "attention"}, optional
         What is taken of an attention block: one of its projections, before norms of heads and rotary positions,
-        or its output after the last projection (Table 6 of the paper). Of anything else there is "output", what it
-        puts out. None: "key" for numbered layers of a transformer, else "output".
+        or its output after the last projection (Table 6 of the paper); "attention" is a channel a head, the
+        weight that the [CLS] token's query gives to the patch, softmax over all tokens. Of anything else there is
+        "output", what it puts out. None: "key" for numbered layers of a transformer, else "output".
     layers : int, str, or a sequence of them
         A number counts a vision transformer's attention blocks, or the stages of another network, negative ones
         from the end. A string is the dotted name of a module. Several are concatenated (hyper-columns, §3.2); a

@@ -98,9 +98,20 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 def _read_torch(path: Path) -> Any:
     torch = torch_module()
-    # DINO's full checkpoints keep the training's arguments: a plain bag of values.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    # DINO's full checkpoints keep the training's arguments, a plain bag of values, and numbers of numpy.
+    numbers = [np.dtype, type(np.dtype(np.float64)), *map(_number, ("numpy.core", "numpy._core"))]
+    with torch.serialization.safe_globals([argparse.Namespace, *numbers]):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _number(package: str) -> Callable[[np.dtype[Any], bytes], Any]:
+    """What makes a number of numpy from its bytes, under the name that a pickle calls it by."""
+
+    def scalar(dtype: np.dtype[Any], content: bytes) -> Any:
+        return np.frombuffer(content, dtype)[0]
+
+    scalar.__module__, scalar.__qualname__ = f"{package}.multiarray", "scalar"
+    return scalar
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from deepspec.networks import Recipe, torch_module
+from deepspec.networks import Recipe, timm, torch_module
 
 if TYPE_CHECKING:
     import torch
 
 LayerChoice: TypeAlias = "int | str | Sequence[int | str]"
-FACETS = ("key", "query", "value", "output")
+FACETS = ("key", "query", "value", "output", "attention")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Layer:
     Attributes
     ----------
     module : dotted name in the network
-    facet : "key", "query" or "value" of an attention module, or "output" of any
+    facet : "key", "query", "value" or "attention" of an attention module, or "output" of any
     stride : (height, width) in image pixels, of a cell
     layout : "NLC" (tokens; others than patches come first), "NCHW" or "NHWC"
     """
@@ -130,10 +130,32 @@ def _hook(module: torch.nn.Module, layer: Layer, keep: Callable[[torch.Tensor], 
 
         return module.register_forward_hook(after)
 
-    def before(attention: Any, inputs: tuple[Any, ...]) -> None:
-        keep(_project(attention, inputs[0], layer.facet))
+    def before(attention: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if layer.facet == "attention":
+            keep(_class_attention(attention, inputs[0], options.get("rope")))
+        else:
+            keep(_project(attention, inputs[0], layer.facet))
 
-    return module.register_forward_pre_hook(before)
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _class_attention(attention: Any, tokens: torch.Tensor, rope: torch.Tensor | None) -> torch.Tensor:
+    """The attention weights of the first token to all of tokens (N, L, D), (N, L, heads): softmax(q₀ Kᵀ / √d)."""
+    query, key = _project(attention, tokens[:, :1], "query"), _project(attention, tokens, "key")
+    width = query.shape[2] // attention.num_heads
+    query, key = (
+        norm(projected.reshape(*projected.shape[:2], -1, width).transpose(1, 2))
+        for norm, projected in ((attention.q_norm, query), (attention.k_norm, key))
+    )
+    if rope is not None:  # Rotates patches alone: not the query, which comes before them.
+        prefix, patches = key.tensor_split([attention.num_prefix_tokens], dim=2)
+        half = getattr(attention, "rotate_half", False)
+        patches = timm().layers.apply_rot_embed_cat(patches, rope, half=half)
+        key = torch_module().cat([prefix, patches.type_as(prefix)], dim=2)
+    # Grouped-query attention has fewer heads of keys.
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores: torch.Tensor = attention.scale * (query.float() @ key.float().transpose(2, 3))
+    return scores.softmax(dim=3).squeeze(2).transpose(1, 2)
 
 
 def _project(attention: Any, tokens: torch.Tensor, facet: str) -> torch.Tensor:
@@ -176,10 +198,25 @@ def _module(network: torch.nn.Module, layer: int | str, facet: str, numbered: li
         return module
     for attention in (module, f"{module}.attn"):
         if _has_projection(modules.get(attention)):
+            if facet == "attention":
+                _check_class_attention(network, modules[attention], attention, name)
             return attention
     raise ValueError(
         f"facet={facet!r} needs attention, and layer {module} of {name} has none: facet='output' works"
     )
+
+
+def _check_class_attention(network: Any, attention: torch.nn.Module, module: str, name: str) -> None:
+    if getattr(network, "cls_token", None) is None:
+        raise ValueError(f"facet='attention' needs a [CLS] token, which {name} has not")
+    models = timm().models
+    # Others have more in the softmax, or none over tokens: position biases, talking heads, cross-covariance.
+    known = (models.vision_transformer.Attention, models.eva.EvaAttention, models.eva.AttentionRope)
+    if type(attention) not in known:
+        raise ValueError(
+            f"facet='attention' needs the softmax of scaled dot products of tokens, and layer {module} of {name} "
+            f"is of another kind ({type(attention).__name__})"
+        )
 
 
 def _stages(network: torch.nn.Module) -> list[str]:
