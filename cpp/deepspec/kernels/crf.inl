@@ -60,11 +60,11 @@ void enclose_in(const float* points, const float* scales, std::int32_t* coordina
             left[i][p] -= static_cast<float>(back);
         }
     for (int r = 0; r < corners; ++r)
-        for (std::size_t p = 0; p < n; ++p) sorted[r][p] = 0.0f;
-    for (int i = 0; i < corners; ++i)
-        for (int r = 0; r < corners; ++r)
-            for (std::size_t p = 0; p < n; ++p)
-                sorted[r][p] = ranks[i * n + p] == r ? left[i][p] * (1.0f / corners) : sorted[r][p];
+        for (std::size_t p = 0; p < n; ++p) {
+            float found = 0.0f;
+            for (int i = 0; i < corners; ++i) found = ranks[i * n + p] == r ? left[i][p] : found;
+            sorted[r][p] = found * (1.0f / corners);
+        }
     for (std::size_t p = 0; p < n; ++p) shares[p] = 1.0f + sorted[DIMENSIONS][p] - sorted[0][p];
     for (int k = 1; k < corners; ++k)
         for (std::size_t p = 0; p < n; ++p)
