@@ -13,6 +13,7 @@ struct Avx2 {
     static void store(float* p, type a) { _mm256_storeu_ps(p, a); }
     static type add(type a, type b) { return _mm256_add_ps(a, b); }
     static type mul(type a, type b) { return _mm256_mul_ps(a, b); }
+    static type divide(type a, type b) { return _mm256_div_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
     static type greater(type a, type b) { return _mm256_max_ps(a, b); }
     static type lesser(type a, type b) { return _mm256_min_ps(a, b); }

@@ -1,24 +1,9 @@
 // The loops of the dense CRF, included once in each instruction set's file, inside an anonymous namespace. V
-// is the type of floats that kernels.inl describes, with largest and total of its numbers, and power_of_two
-// for whole exponents. What is not written with it, compilers turn into vectors of whatever instruction set
-// the file is for.
+// is the type of floats that kernels.inl describes, with divide, largest and total of its numbers, and
+// power_of_two for whole exponents. What is not written with it, compilers turn into vectors of whatever
+// instruction set the file is for.
 
 inline float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }  // where |x| < 2^22
-
-// exp(x) for x <= 0, to 3e-7 of it; below -80 it is that of -80.
-inline float exp_of(float x) {
-    x = x < -80.0f ? -80.0f : x;
-    const float halvings = rounded(x * 1.44269504f);
-    const float rest = (x - halvings * 0.693359375f) + halvings * 2.12194440e-4f;  // two parts of log 2
-    float series = 1.0f / 720.0f;
-    series = series * rest + 1.0f / 120.0f;
-    series = series * rest + 1.0f / 24.0f;
-    series = series * rest + 1.0f / 6.0f;
-    series = series * rest + 0.5f;
-    series = series * rest + 1.0f;
-    series = series * rest + 1.0f;
-    return series * __builtin_bit_cast(float, (static_cast<std::int32_t>(halvings) + 127) << 23);
-}
 
 // See CrfLoops::enclose.
 template <int DIMENSIONS>
@@ -183,12 +168,13 @@ inline void blur(const float* values, const std::uint32_t* before, const std::ui
         }
 }
 
+// exp(x), to 3e-7 of it; below -80 it is that of -80. Where x < 88.
 template <class V>
-inline typename V::type exps_of(typename V::type x) {
+inline typename V::type exp_of(typename V::type x) {
     const typename V::type shift = V::broadcast(12582912.0f), back = V::broadcast(-12582912.0f);
     x = V::greater(x, V::broadcast(-80.0f));
     const typename V::type halvings = V::add(V::multiply_add(x, V::broadcast(1.44269504f), shift), back);
-    typename V::type rest = V::multiply_add(halvings, V::broadcast(-0.693359375f), x);
+    typename V::type rest = V::multiply_add(halvings, V::broadcast(-0.693359375f), x);  // two parts of log 2
     rest = V::multiply_add(halvings, V::broadcast(2.12194440e-4f), rest);
     typename V::type series = V::broadcast(1.0f / 720.0f);
     constexpr float coefficients[] = {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f};
@@ -205,7 +191,7 @@ inline void softmax(const float* logits, std::size_t channels, std::size_t count
             most = V::greater(most, V::load(logits + c));
         const typename V::type largest = V::broadcast(-V::largest(most));
         for (std::size_t c = 0; c < channels; c += V::width) {
-            const typename V::type sizes = exps_of<V>(V::add(V::load(logits + c), largest));
+            const typename V::type sizes = exp_of<V>(V::add(V::load(logits + c), largest));
             V::store(out + c, sizes);
             sums = V::add(sums, sizes);
         }
@@ -215,13 +201,25 @@ inline void softmax(const float* logits, std::size_t channels, std::size_t count
     }
 }
 
-inline void tanh_half(const float* numbers, std::size_t count, float* __restrict out) {
-    for (std::size_t p = 0; p < count; ++p) {
-        const float x = numbers[p], small = exp_of(x < 0.0f ? x : -x);
-        const float size = (1.0f - small) / (1.0f + small);
-        out[p] = x < 0.0f ? -size : size;
-    }
+// tanh(x / 2)
+template <class V>
+inline typename V::type tanh_half_of(typename V::type x) {
+    const typename V::type one = V::broadcast(1.0f);
+    const typename V::type power = exp_of<V>(V::lesser(x, V::broadcast(80.0f)));
+    return V::divide(V::subtract(power, one), V::add(power, one));
 }
 
 template <class V>
-constexpr deepspec::kernels::CrfLoops crf_loops{enclose, splat<V>, blur<V>, slice<V>, softmax<V>, tanh_half};
+inline void tanh_half(const float* numbers, std::size_t count, float* out) {
+    std::size_t p = 0;
+    for (; p + V::width <= count; p += V::width) V::store(out + p, tanh_half_of<V>(V::load(numbers + p)));
+    if (p == count) return;
+    float rest[V::width] = {};
+    for (std::size_t i = p; i < count; ++i) rest[i - p] = numbers[i];
+    V::store(rest, tanh_half_of<V>(V::load(rest)));
+    for (std::size_t i = p; i < count; ++i) out[i] = rest[i - p];
+}
+
+template <class V>
+constexpr deepspec::kernels::CrfLoops crf_loops{enclose,  splat<V>,   blur<V>,
+                                                slice<V>, softmax<V>, tanh_half<V>};
