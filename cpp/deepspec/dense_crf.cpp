@@ -13,11 +13,11 @@ namespace deepspec {
 namespace {
 
 using kernels::lattice_block;
-constexpr std::size_t block = 64;           // pixels whose numbers stay in the first-level cache
-constexpr double vertices_per_pixel = 0.5;  // of a lattice: several times what photographs have
+constexpr std::size_t block = lattice_block;  // pixels whose numbers stay in the first-level cache
+constexpr double vertices_per_pixel = 0.5;    // of a lattice: several times what photographs have
 
-// Two labels need one number a pixel, the difference of their probabilities; more need one each.
-std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 15) / 16 * 16; }
+// Two labels need one number a pixel, the difference of their probabilities; more need one each, by eights.
+std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 7) / 8 * 8; }
 
 // The pixels in deviations of position, and of colour unless that is 0.
 PermutohedralLattice make_filter(const RgbView& image, double xy, double rgb, ThreadPool& pool) {

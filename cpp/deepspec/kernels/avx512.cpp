@@ -4,8 +4,11 @@
 
 namespace {
 
+#include "deepspec/kernels/avx2.inl"
+
 struct Avx512 {
     using type = __m512;
+    using Half = Avx2;
     static constexpr int width = 16;
     static type zero() { return _mm512_setzero_ps(); }
     static type load(const float* p) { return _mm512_loadu_ps(p); }
