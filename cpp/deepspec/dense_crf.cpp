@@ -13,11 +13,11 @@ namespace deepspec {
 namespace {
 
 using kernels::lattice_block;
-constexpr std::size_t block = 64;           // pixels whose numbers stay in the first-level cache
-constexpr double vertices_per_pixel = 0.5;  // of a lattice: several times what photographs have
+constexpr std::size_t block = lattice_block;  // pixels whose numbers stay in the first-level cache
+constexpr double vertices_per_pixel = 0.5;    // of a lattice: several times what photographs have
 
-// Two labels need one number a pixel, the difference of their probabilities; more need one each.
-std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 15) / 16 * 16; }
+// Two labels need one number a pixel, the difference of their probabilities; more need one each, by eights.
+std::size_t channels_for(std::size_t n_labels) { return n_labels == 2 ? 1 : (n_labels + 7) / 8 * 8; }
 
 // The pixels in deviations of position, and of colour unless that is 0.
 PermutohedralLattice make_filter(const RgbView& image, double xy, double rgb, ThreadPool& pool) {
@@ -47,26 +47,30 @@ PermutohedralLattice make_filter(const RgbView& image, double xy, double rgb, Th
 // the logits of more, and impossible ones for the channels that are left.
 class UnaryLogits {
   public:
-    UnaryLogits(const float* unary, std::size_t n_pixels, std::size_t n_labels, ThreadPool& pool)
-        : n_pixels_(n_pixels), channels_(channels_for(n_labels)), logits_(n_pixels * channels_) {
+    UnaryLogits(std::size_t n_pixels, std::size_t n_labels)
+        : n_pixels_(n_pixels),
+          n_labels_(n_labels),
+          channels_(channels_for(n_labels)),
+          logits_(n_pixels * channels_) {}
+
+    void read(const float* unary, std::size_t begin, std::size_t end) {
         constexpr float impossible = -1e30f;
-        pool.for_blocks(n_pixels, block, [&](std::size_t begin, std::size_t end) {
-            if (channels_ == 1) {
-                for (std::size_t p = begin; p < end; ++p) logits_.data()[p] = unary[p] - unary[n_pixels + p];
-                return;
-            }
-            for (std::size_t label = 0; label < channels_; ++label)
-                for (std::size_t p = begin; p < end; ++p)
-                    logits_.data()[p * channels_ + label] =
-                        label < n_labels ? -unary[label * n_pixels + p] : impossible;
-        });
+        float* const logits = logits_.data();
+        if (channels_ == 1) {
+            for (std::size_t p = begin; p < end; ++p) logits[p] = unary[p] - unary[n_pixels_ + p];
+            return;
+        }
+        for (std::size_t label = 0; label < channels_; ++label)
+            for (std::size_t p = begin; p < end; ++p)
+                logits[p * channels_ + label] =
+                    label < n_labels_ ? -unary[label * n_pixels_ + p] : impossible;
     }
 
     std::size_t channels() const { return channels_; }
     const float* of(std::size_t pixel) const { return logits_.data() + pixel * channels_; }
 
   private:
-    std::size_t n_pixels_, channels_;
+    std::size_t n_pixels_, n_labels_, channels_;
     Buffer<float> logits_;
 };
 
@@ -100,7 +104,7 @@ void dense_crf(const RgbView& image, const float* unary, std::size_t n_labels, c
         std::fill_n(posterior, image.size(), 1.0f);
         return;
     }
-    const UnaryLogits unary_logits(unary, image.size(), n_labels, pool);
+    UnaryLogits unary_logits(image.size(), n_labels);
     const std::size_t channels = unary_logits.channels();
     std::vector<Filter> filters;
     const auto add = [&](double weight, double xy, double rgb) {
@@ -121,6 +125,7 @@ void dense_crf(const RgbView& image, const float* unary, std::size_t n_labels, c
             std::vector<float> logits(block * channels), field(block * channels);
             for (std::size_t begin = bands.begin(band); begin < bands.end(band); begin += block) {
                 const std::size_t end = std::min(begin + block, bands.end(band));
+                if (iteration == 0) unary_logits.read(unary, begin, end);
                 const float* found = unary_logits.of(begin);
                 for (std::size_t i = 0; iteration > 0 && i < filters.size(); ++i, found = logits.data())
                     filters[i].lattice.gather(begin, end, filters[i].values, found, logits.data());

@@ -244,7 +244,7 @@ void PermutohedralLattice::add_up_bands(std::size_t begin, std::size_t end, Valu
 void PermutohedralLattice::blur(Values& values, ThreadPool& pool) const {
     const std::size_t channels = values.channels, n_rows = n_vertices_ + 1;
     pool.for_blocks(n_vertices_, vertex_grain, [&](std::size_t begin, std::size_t end) {
-        channels == 1 ? add_up_bands<1>(begin, end, values) : add_up_bands<16>(begin, end, values);
+        channels == 1 ? add_up_bands<1>(begin, end, values) : add_up_bands<8>(begin, end, values);
     });
     for (std::size_t direction = 0; direction < corners(); ++direction) {
         pool.for_blocks(n_vertices_, vertex_grain, [&](std::size_t begin, std::size_t end) {

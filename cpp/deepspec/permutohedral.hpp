@@ -41,7 +41,7 @@ class PermutohedralLattice {
         std::size_t end(std::size_t band) const { return std::min(n_points, (band + 1) * size); }
     };
 
-    // What a filter holds on the vertices, of `channels` numbers a point: one, or a multiple of 16.
+    // What a filter holds on the vertices, of `channels` numbers a point: one, or a multiple of 8.
     struct Values {
         std::size_t channels;
         Buffer<float> collected, blurred;  // of the vertices of each band, band after band

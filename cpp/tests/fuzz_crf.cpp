@@ -105,7 +105,7 @@ class NaiveLattice {
 
 void try_lattice(Random& random) {
     const std::size_t n = random.size(1, 300), dimensions = random.pick({2u, 5u});
-    const std::size_t channels = random.pick({1u, 16u, 32u, 64u});
+    const std::size_t channels = random.pick({1u, 8u, 16u, 24u, 32u, 40u, 64u});
     std::vector<double> extents;
     for (std::size_t i = 0; i < dimensions; ++i) extents.push_back(random.magnitude(1e-2, 30.0));
     std::vector<double> points;
@@ -148,7 +148,7 @@ void try_lattice(Random& random) {
 
 void try_crf(Random& random) {
     const std::size_t height = random.size(1, 60), width = random.size(1, 400), n = height * width;
-    const std::size_t n_labels = random.size(1, 20);
+    const std::size_t n_labels = random.size(1, 40);
     std::vector<std::uint8_t> image;
     const std::size_t colors = random.pick({1u, 3u, 256u});
     for (std::size_t i = 0; i < 3 * n; ++i)

@@ -4,8 +4,11 @@
 
 namespace {
 
+#include "deepspec/kernels/avx2.inl"
+
 struct Avx512 {
     using type = __m512;
+    using Half = Avx2;
     static constexpr int width = 16;
     static type zero() { return _mm512_setzero_ps(); }
     static type load(const float* p) { return _mm512_loadu_ps(p); }
@@ -13,6 +16,7 @@ struct Avx512 {
     static void store(float* p, type a) { _mm512_storeu_ps(p, a); }
     static type add(type a, type b) { return _mm512_add_ps(a, b); }
     static type mul(type a, type b) { return _mm512_mul_ps(a, b); }
+    static type divide(type a, type b) { return _mm512_div_ps(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
     static type greater(type a, type b) { return _mm512_max_ps(a, b); }
     static type lesser(type a, type b) { return _mm512_min_ps(a, b); }

@@ -1,24 +1,9 @@
 // The loops of the dense CRF, included once in each instruction set's file, inside an anonymous namespace. V
-// is the type of floats that kernels.inl describes, with largest and total of its numbers, and power_of_two
-// for whole exponents. What is not written with it, compilers turn into vectors of whatever instruction set
-// the file is for.
+// is the type of floats that kernels.inl describes, with divide, largest and total of its numbers, and
+// power_of_two for whole exponents; one of more than 8 floats has the type of 8, Half. What is not written
+// with it, compilers turn into vectors of whatever instruction set the file is for.
 
 inline float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }  // where |x| < 2^22
-
-// exp(x) for x <= 0, to 3e-7 of it; below -80 it is that of -80.
-inline float exp_of(float x) {
-    x = x < -80.0f ? -80.0f : x;
-    const float halvings = rounded(x * 1.44269504f);
-    const float rest = (x - halvings * 0.693359375f) + halvings * 2.12194440e-4f;  // two parts of log 2
-    float series = 1.0f / 720.0f;
-    series = series * rest + 1.0f / 120.0f;
-    series = series * rest + 1.0f / 24.0f;
-    series = series * rest + 1.0f / 6.0f;
-    series = series * rest + 0.5f;
-    series = series * rest + 1.0f;
-    series = series * rest + 1.0f;
-    return series * __builtin_bit_cast(float, (static_cast<std::int32_t>(halvings) + 127) << 23);
-}
 
 // See CrfLoops::enclose.
 template <int DIMENSIONS>
@@ -60,11 +45,11 @@ void enclose_in(const float* points, const float* scales, std::int32_t* coordina
             left[i][p] -= static_cast<float>(back);
         }
     for (int r = 0; r < corners; ++r)
-        for (std::size_t p = 0; p < n; ++p) sorted[r][p] = 0.0f;
-    for (int i = 0; i < corners; ++i)
-        for (int r = 0; r < corners; ++r)
-            for (std::size_t p = 0; p < n; ++p)
-                sorted[r][p] = ranks[i * n + p] == r ? left[i][p] * (1.0f / corners) : sorted[r][p];
+        for (std::size_t p = 0; p < n; ++p) {
+            float found = 0.0f;
+            for (int i = 0; i < corners; ++i) found = ranks[i * n + p] == r ? left[i][p] : found;
+            sorted[r][p] = found * (1.0f / corners);
+        }
     for (std::size_t p = 0; p < n; ++p) shares[p] = 1.0f + sorted[DIMENSIONS][p] - sorted[0][p];
     for (int k = 1; k < corners; ++k)
         for (std::size_t p = 0; p < n; ++p)
@@ -79,13 +64,69 @@ inline void enclose(const float* points, std::size_t dimensions, const float* sc
         enclose_in<5>(points, scales, coordinates, ranks, shares);
 }
 
-// Part<V, VECTORS>::run(first channel, channels, …) for parts of the channels, multiples of 16, that
-// registers hold.
-template <class V, template <class, int> class Part, class... Arguments>
-inline void in_parts(std::size_t channels, Arguments... arguments) {
+// Two types of floats as one that has the numbers of both.
+template <class V, class W>
+struct Both {
+    struct type {
+        typename V::type first;
+        typename W::type second;
+    };
+    static constexpr int width = V::width + W::width;
+    static type load(const float* p) { return {V::load(p), W::load(p + V::width)}; }
+    static type broadcast(float a) { return {V::broadcast(a), W::broadcast(a)}; }
+    static void store(float* p, const type& a) {
+        V::store(p, a.first);
+        W::store(p + V::width, a.second);
+    }
+    static type add(const type& a, const type& b) {
+        return {V::add(a.first, b.first), W::add(a.second, b.second)};
+    }
+    static type mul(const type& a, const type& b) {
+        return {V::mul(a.first, b.first), W::mul(a.second, b.second)};
+    }
+    static type multiply_add(const type& a, const type& b, const type& c) {
+        return {V::multiply_add(a.first, b.first, c.first), W::multiply_add(a.second, b.second, c.second)};
+    }
+    static type greater(const type& a, const type& b) {
+        return {V::greater(a.first, b.first), W::greater(a.second, b.second)};
+    }
+    static type power_of_two(const type& k) { return {V::power_of_two(k.first), W::power_of_two(k.second)}; }
+    // Of two of one type.
+    static float largest(const type& a) { return V::largest(V::greater(a.first, a.second)); }
+    static float total(const type& a) { return V::total(V::add(a.first, a.second)); }
+};
+
+// The type of WIDTH floats, 8 or more, made of V's and, where V is wider than 8, of V::Half.
+template <class V, int WIDTH>
+constexpr auto make_floats() {
+    constexpr int first = WIDTH > 16 ? 16 : WIDTH > 8 ? 8 : 4;
+    if constexpr (WIDTH == V::width)
+        return V();
+    else if constexpr (WIDTH < V::width)
+        return typename V::Half();
+    else
+        return Both<decltype(make_floats<V, first>()), decltype(make_floats<V, WIDTH - first>())>();
+}
+
+template <class V, int WIDTH>
+using Floats = decltype(make_floats<V, WIDTH>());
+
+// loop(Floats, first channel) for parts of the channels, multiples of 8, that registers hold.
+template <class V, class Loop>
+inline void in_parts(std::size_t channels, const Loop& loop) {
     std::size_t c = 0;
-    for (; c + 32 <= channels; c += 32) Part<V, 32 / V::width>::run(c, channels, arguments...);
-    if (c < channels) Part<V, 16 / V::width>::run(c, channels, arguments...);
+    for (; c + 32 <= channels; c += 32) loop(Floats<V, 32>(), c);
+    switch (channels - c) {
+        case 8:
+            loop(Floats<V, 8>(), c);
+            break;
+        case 16:
+            loop(Floats<V, 16>(), c);
+            break;
+        case 24:
+            loop(Floats<V, 24>(), c);
+            break;
+    }
 }
 
 template <int CORNERS>
@@ -95,29 +136,19 @@ void splat_numbers(const std::uint32_t* rows, const float* weights, std::size_t 
         for (int k = 0; k < CORNERS; ++k) values[rows[k]] += weights[k] * in[p];
 }
 
-template <class V, int VECTORS>
-struct Splat {
-    static void run(std::size_t first, std::size_t channels, const std::uint32_t* rows, const float* weights,
-                    std::size_t corners, std::size_t count, const float* in, float* values) {
-        for (std::size_t p = 0; p < count; ++p) {
-            typename V::type numbers[VECTORS];
-            for (int v = 0; v < VECTORS; ++v) numbers[v] = V::load(in + p * channels + first + v * V::width);
-            for (std::size_t k = p * corners; k < (p + 1) * corners; ++k) {
-                float* const row = values + rows[k] * channels + first;
-                const typename V::type weight = V::broadcast(weights[k]);
-                for (int v = 0; v < VECTORS; ++v)
-                    V::store(row + v * V::width,
-                             V::multiply_add(weight, numbers[v], V::load(row + v * V::width)));
-            }
-        }
-    }
-};
-
 template <class V>
 inline void splat(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
                   const float* in, std::size_t channels, float* values) {
     if (channels > 1)
-        in_parts<V, Splat>(channels, rows, weights, corners, count, in, values);
+        in_parts<V>(channels, [=]<class F>(F, std::size_t first) {
+            for (std::size_t p = 0; p < count; ++p) {
+                const auto numbers = F::load(in + p * channels + first);
+                for (std::size_t k = p * corners; k < (p + 1) * corners; ++k) {
+                    float* const row = values + rows[k] * channels + first;
+                    F::store(row, F::multiply_add(F::broadcast(weights[k]), numbers, F::load(row)));
+                }
+            }
+        });
     else if (corners == 3)
         splat_numbers<3>(rows, weights, count, in, values);
     else
@@ -134,31 +165,19 @@ void slice_numbers(const std::uint32_t* rows, const float* weights, std::size_t 
     }
 }
 
-template <class V, int VECTORS>
-struct Slice {
-    static void run(std::size_t first, std::size_t channels, const std::uint32_t* rows, const float* weights,
-                    std::size_t corners, std::size_t count, const float* values, const float* base,
-                    float* out) {
-        for (std::size_t p = 0; p < count; ++p) {
-            const std::size_t at = p * channels + first;
-            typename V::type sums[VECTORS];
-            for (int v = 0; v < VECTORS; ++v) sums[v] = V::load(base + at + v * V::width);
-            for (std::size_t k = p * corners; k < (p + 1) * corners; ++k) {
-                const float* const row = values + rows[k] * channels + first;
-                const typename V::type weight = V::broadcast(weights[k]);
-                for (int v = 0; v < VECTORS; ++v)
-                    sums[v] = V::multiply_add(weight, V::load(row + v * V::width), sums[v]);
-            }
-            for (int v = 0; v < VECTORS; ++v) V::store(out + at + v * V::width, sums[v]);
-        }
-    }
-};
-
 template <class V>
 inline void slice(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
                   const float* values, std::size_t channels, const float* base, float* out) {
     if (channels > 1)
-        in_parts<V, Slice>(channels, rows, weights, corners, count, values, base, out);
+        in_parts<V>(channels, [=]<class F>(F, std::size_t first) {
+            for (std::size_t p = 0; p < count; ++p) {
+                auto sums = F::load(base + p * channels + first);
+                for (std::size_t k = p * corners; k < (p + 1) * corners; ++k)
+                    sums = F::multiply_add(F::broadcast(weights[k]),
+                                           F::load(values + rows[k] * channels + first), sums);
+                F::store(out + p * channels + first, sums);
+            }
+        });
     else if (corners == 3)
         slice_numbers<3>(rows, weights, count, values, base, out);
     else
@@ -173,22 +192,24 @@ inline void blur(const float* values, const std::uint32_t* before, const std::ui
             out[v] = values[v] + 0.5f * (values[before[v]] + values[after[v]]);
         return;
     }
-    const typename V::type half = V::broadcast(0.5f);
-    for (std::size_t row = begin; row < end; ++row)
-        for (std::size_t c = 0; c < channels; c += V::width) {
-            const typename V::type both = V::add(V::load(values + before[row] * channels + c),
-                                                 V::load(values + after[row] * channels + c));
-            V::store(out + row * channels + c,
-                     V::multiply_add(half, both, V::load(values + row * channels + c)));
+    in_parts<V>(channels, [=]<class F>(F, std::size_t first) {
+        const float* const in = values + first;
+        for (std::size_t row = begin; row < end; ++row) {
+            const auto both =
+                F::add(F::load(in + before[row] * channels), F::load(in + after[row] * channels));
+            F::store(out + row * channels + first,
+                     F::multiply_add(F::broadcast(0.5f), both, F::load(in + row * channels)));
         }
+    });
 }
 
+// exp(x), to 3e-7 of it; below -80 it is that of -80. Where x < 88.
 template <class V>
-inline typename V::type exps_of(typename V::type x) {
+inline typename V::type exp_of(typename V::type x) {
     const typename V::type shift = V::broadcast(12582912.0f), back = V::broadcast(-12582912.0f);
     x = V::greater(x, V::broadcast(-80.0f));
     const typename V::type halvings = V::add(V::multiply_add(x, V::broadcast(1.44269504f), shift), back);
-    typename V::type rest = V::multiply_add(halvings, V::broadcast(-0.693359375f), x);
+    typename V::type rest = V::multiply_add(halvings, V::broadcast(-0.693359375f), x);  // two parts of log 2
     rest = V::multiply_add(halvings, V::broadcast(2.12194440e-4f), rest);
     typename V::type series = V::broadcast(1.0f / 720.0f);
     constexpr float coefficients[] = {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f};
@@ -197,31 +218,53 @@ inline typename V::type exps_of(typename V::type x) {
     return V::mul(series, V::power_of_two(halvings));
 }
 
+// Step by step for all rows: within a row each step waits for the one before.
 template <class V>
 inline void softmax(const float* logits, std::size_t channels, std::size_t count, float* out) {
-    for (std::size_t p = 0; p < count; ++p, logits += channels, out += channels) {
-        typename V::type most = V::load(logits), sums = V::zero();
-        for (std::size_t c = V::width; c < channels; c += V::width)
-            most = V::greater(most, V::load(logits + c));
-        const typename V::type largest = V::broadcast(-V::largest(most));
-        for (std::size_t c = 0; c < channels; c += V::width) {
-            const typename V::type sizes = exps_of<V>(V::add(V::load(logits + c), largest));
-            V::store(out + c, sizes);
-            sums = V::add(sums, sizes);
+    using Eight = Floats<V, 8>;
+    using deepspec::kernels::lattice_block;
+    float largest[lattice_block];
+    for (std::size_t p = 0; p < count; ++p) {
+        auto most = Eight::load(logits + p * channels);
+        for (std::size_t c = 8; c < channels; c += 8)
+            most = Eight::greater(most, Eight::load(logits + p * channels + c));
+        largest[p] = Eight::largest(most);
+    }
+    in_parts<V>(channels, [&]<class F>(F, std::size_t first) {
+        for (std::size_t p = 0; p < count; ++p) {
+            const std::size_t at = p * channels + first;
+            F::store(out + at, exp_of<F>(F::add(F::load(logits + at), F::broadcast(-largest[p]))));
         }
-        const typename V::type factor = V::broadcast(1.0f / V::total(sums));
-        for (std::size_t c = 0; c < channels; c += V::width)
-            V::store(out + c, V::mul(V::load(out + c), factor));
+    });
+    for (std::size_t p = 0; p < count; ++p) {
+        float* const row = out + p * channels;
+        auto sums = Eight::load(row);
+        for (std::size_t c = 8; c < channels; c += 8) sums = Eight::add(sums, Eight::load(row + c));
+        const auto factor = Eight::broadcast(1.0f / Eight::total(sums));
+        for (std::size_t c = 0; c < channels; c += 8)
+            Eight::store(row + c, Eight::mul(Eight::load(row + c), factor));
     }
 }
 
-inline void tanh_half(const float* numbers, std::size_t count, float* __restrict out) {
-    for (std::size_t p = 0; p < count; ++p) {
-        const float x = numbers[p], small = exp_of(x < 0.0f ? x : -x);
-        const float size = (1.0f - small) / (1.0f + small);
-        out[p] = x < 0.0f ? -size : size;
-    }
+// tanh(x / 2)
+template <class V>
+inline typename V::type tanh_half_of(typename V::type x) {
+    const typename V::type one = V::broadcast(1.0f);
+    const typename V::type power = exp_of<V>(V::lesser(x, V::broadcast(80.0f)));
+    return V::divide(V::subtract(power, one), V::add(power, one));
 }
 
 template <class V>
-constexpr deepspec::kernels::CrfLoops crf_loops{enclose, splat<V>, blur<V>, slice<V>, softmax<V>, tanh_half};
+inline void tanh_half(const float* numbers, std::size_t count, float* out) {
+    std::size_t p = 0;
+    for (; p + V::width <= count; p += V::width) V::store(out + p, tanh_half_of<V>(V::load(numbers + p)));
+    if (p == count) return;
+    float rest[V::width] = {};
+    for (std::size_t i = p; i < count; ++i) rest[i - p] = numbers[i];
+    V::store(rest, tanh_half_of<V>(V::load(rest)));
+    for (std::size_t i = p; i < count; ++i) out[i] = rest[i - p];
+}
+
+template <class V>
+constexpr deepspec::kernels::CrfLoops crf_loops{enclose,  splat<V>,   blur<V>,
+                                                slice<V>, softmax<V>, tanh_half<V>};

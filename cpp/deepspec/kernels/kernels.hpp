@@ -19,7 +19,7 @@ inline constexpr float high_one = 255.0f;
 inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
 inline constexpr std::size_t length_unit = 8;     // what the lengths of long vectors are a multiple of
-inline constexpr std::size_t lattice_block = 64;  // points that find their simplices together
+inline constexpr std::size_t lattice_block = 64;  // points that go through a step together
 
 // What the queries of a leaf have found so far: squared distances and the slots of the points.
 struct Candidates {
@@ -56,7 +56,7 @@ struct TileProduct {
 };
 
 // Of a filter on a permutohedral lattice in 2 or 5 dimensions, and of the mean field that it is for. Channels
-// are one, or a multiple of 16.
+// are one, or a multiple of 8.
 struct CrfLoops {
     // The simplices that enclose lattice_block points, (dimensions, lattice_block), which `scales` bring to
     // the plane of the lattice. Of each, (dimensions + 1, lattice_block): the coordinates of the corner whose
@@ -79,7 +79,7 @@ struct CrfLoops {
     void (*slice)(const std::uint32_t* rows, const float* weights, std::size_t corners, std::size_t count,
                   const float* values, std::size_t channels, const float* base, float* out);
 
-    // Of the channels of each of `count` rows, more than one.
+    // Of the channels, more than one, of each of `count` rows, at most lattice_block.
     void (*softmax)(const float* logits, std::size_t channels, std::size_t count, float* out);
 
     void (*tanh_half)(const float* numbers, std::size_t count, float* out);

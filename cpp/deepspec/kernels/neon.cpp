@@ -15,6 +15,7 @@ struct Neon {
     static void store(float* p, type a) { vst1q_f32(p, a); }
     static type add(type a, type b) { return vaddq_f32(a, b); }
     static type mul(type a, type b) { return vmulq_f32(a, b); }
+    static type divide(type a, type b) { return vdivq_f32(a, b); }
     static type multiply_add(type a, type b, type c) { return vfmaq_f32(c, a, b); }
     static type greater(type a, type b) { return vmaxq_f32(a, b); }
     static type lesser(type a, type b) { return vminq_f32(a, b); }

@@ -24,6 +24,9 @@ struct Portable {
     static type mul(const type& a, const type& b) {
         return each([&](int i) { return a.lane[i] * b.lane[i]; });
     }
+    static type divide(const type& a, const type& b) {
+        return each([&](int i) { return a.lane[i] / b.lane[i]; });
+    }
     static type multiply_add(const type& a, const type& b, const type& c) {
         return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
     }

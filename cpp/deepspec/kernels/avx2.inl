@@ -1,0 +1,82 @@
+// Eight floats, for AVX2's file and, as half a vector, for AVX-512's; included inside an anonymous namespace.
+
+struct Avx2 {
+    using type = __m256;
+    static constexpr int width = 8;
+    static type zero() { return _mm256_setzero_ps(); }
+    static type load(const float* p) { return _mm256_loadu_ps(p); }
+    static type broadcast(float a) { return _mm256_set1_ps(a); }
+    static void store(float* p, type a) { _mm256_storeu_ps(p, a); }
+    static type add(type a, type b) { return _mm256_add_ps(a, b); }
+    static type mul(type a, type b) { return _mm256_mul_ps(a, b); }
+    static type divide(type a, type b) { return _mm256_div_ps(a, b); }
+    static type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
+    static type greater(type a, type b) { return _mm256_max_ps(a, b); }
+    static type lesser(type a, type b) { return _mm256_min_ps(a, b); }
+    static type load(const std::uint16_t* p) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(entries));
+    }
+    static type load(const std::uint8_t* p) {
+        const __m128i entries = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(entries));
+    }
+    static type load(const std::int8_t* p) {
+        const __m128i entries = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(entries));
+    }
+    static __m128i to_words(type a) {
+        const __m256i wide = _mm256_cvttps_epi32(a);
+        return _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    }
+    static void store_bytes(void* p, __m128i words) {
+        _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+    static void store_fixed(std::uint16_t* p, type a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_words(a));
+    }
+    static void store_high(std::uint8_t* p, type a) {
+        store_bytes(p, _mm_srli_epi16(_mm_add_epi16(to_words(a), _mm_set1_epi16(128)), 8));
+    }
+    static void store_low(std::int8_t* p, type a) {
+        store_bytes(p, _mm_and_si128(to_words(a), _mm_set1_epi16(255)));
+    }
+    // out[r] += the sum of rows[r]
+    static void add_sums(const type (&rows)[4], float* out) {
+        const type halves =
+            _mm256_hadd_ps(_mm256_hadd_ps(rows[0], rows[1]), _mm256_hadd_ps(rows[2], rows[3]));
+        const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+        _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
+    }
+    static void add_to(double* p, type a) {
+        const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+        const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+        _mm256_storeu_pd(p, _mm256_add_pd(_mm256_loadu_pd(p), low));
+        _mm256_storeu_pd(p + 4, _mm256_add_pd(_mm256_loadu_pd(p + 4), high));
+    }
+    static type subtract(type a, type b) { return _mm256_sub_ps(a, b); }
+    static unsigned at_most(type a, type b) {
+        return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+    }
+    static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }
+    static type ones_where(unsigned lanes) {
+        const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), each);
+        return _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, each)), _mm256_set1_ps(1.0f));
+    }
+    static float total(type a) {
+        const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        const __m128 pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+        return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)));
+    }
+    static type power_of_two(type k) {
+        const __m256i exponents = _mm256_add_epi32(_mm256_cvtps_epi32(k), _mm256_set1_epi32(127));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(exponents, 23));
+    }
+    static float largest(type a) {
+        __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+        return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+    }
+    static constexpr bool packs = false;
+};
