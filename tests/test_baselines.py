@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import scipy.linalg
-from builders import decomposition
+from builders import decomposition, two_colors
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +17,7 @@ from squeezenet import SqueezeNet
 
 import deepspec
 from deepspec import baselines
+from deepspec.baselines import METHODS
 
 
 def thresholded(rows: np.ndarray, threshold: float, epsilon: float) -> np.ndarray:
@@ -132,17 +133,23 @@ def test_two_images_step_by_step(test_data: Path, name: str) -> None:
     network = SqueezeNet(test_data / "squeezenet" / "squeezenet_v1.0.npz")
     image = np.asarray(Image.open(test_data / "ECSSD" / "images" / name).convert("RGB"))
     features = network(image)
-    d = baselines.tokencut(image, features)
-    assert d.pairs.vectors.shape == (2, *features.array.shape[:2])
-    mask = baselines.tokencut_object(d)
-    np.testing.assert_array_equal(mask, tokencut_by_steps(features.array))
-    np.testing.assert_array_equal(baselines.lost_object(features.array), lost_by_steps(features.array))
-    for box, found in (
-        (baselines.tokencut_box(d), mask),
-        (baselines.lost_box(image, features), baselines.lost_object(features.array)),
+    for method, by_steps in (
+        (METHODS["tokencut"], tokencut_by_steps),
+        (METHODS["lost"], lost_by_steps),
     ):
-        rows, columns = np.nonzero(found)
+        d = deepspec.decompose(image, features, k=2, **method.graph)
+        assert d.pairs.vectors.shape == (2, *features.array.shape[:2])
+        expected = by_steps(features.array)
+        mask = deepspec.segment_object(d, refine=None, **method.answer)
         height, width = features.cell
+        centers = (
+            ((np.arange(n) + 0.5) * side).astype(int)
+            for n, side in zip(expected.shape, features.cell, strict=True)
+        )
+        cells = mask[np.ix_(*centers)]
+        np.testing.assert_array_equal(cells, expected)
+        box = deepspec.localize(d, **method.answer)
+        rows, columns = np.nonzero(expected)
         assert abs(box.ymin - rows.min() * height) <= 1
         assert abs(box.xmin - columns.min() * width) <= 1
         assert abs(box.ymax - min(image.shape[0], (rows.max() + 1) * height)) <= 1
@@ -159,13 +166,82 @@ def test_lost_by_steps(features: np.ndarray, n_similar: int) -> None:
         assert mask.sum() == 1  # the seed, a zero feature
 
 
-def test_tokencut_takes_the_side_of_the_largest_entry() -> None:
+def test_the_seed_is_the_largest_entry_and_its_part_is_in_front() -> None:
     y = np.array([[0.1, 0.1, -0.9, -0.8], [0.1, 0.1, 0.1, -0.7], [-0.6, 0.1, 0.1, 0.1]])
     expected = np.array([[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]], bool)  # not the part below left
-    np.testing.assert_array_equal(baselines.tokencut_object(decomposition(y)), expected)
-    np.testing.assert_array_equal(baselines.tokencut_object(decomposition(-y)), expected)
-    box = baselines.tokencut_box(decomposition(y))
-    assert (box.xmin, box.ymin, box.xmax, box.ymax) == (16, 0, 32, 16)
+    for d in (decomposition(y), decomposition(-y)):
+        mask = deepspec.segment_object(d, partition="mean", foreground="seed", refine=None)
+        np.testing.assert_array_equal(mask[4::8, 4::8], expected)
+        box = deepspec.localize(d, partition="mean", foreground="seed")
+        assert (box.xmin, box.ymin, box.xmax, box.ymax) == (16, 0, 32, 16)
+
+
+# DINO-[CLS]
+
+
+def test_attention_object_by_hand() -> None:
+    """Of a sum of 0.34, 0.04 and 0.05 are within the 40 % that are left out; 0.06 stands apart."""
+    head = np.array([[0.10, 0.09, 0.00, 0.04], [0.00, 0.05, 0.00, 0.06], [0.00, 0.00, 0.00, 0.00]])
+    attention = np.stack([np.zeros_like(head), head, head / 2], axis=2)
+    expected = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
+    for which in (1, 2):
+        found = baselines.attention_object(attention, head=which)
+        np.testing.assert_array_equal(found, expected)
+    everything = baselines.attention_object(attention, head=1, mass=1.0)
+    expected[1, 1] = True  # the larger part of what has any weight
+    np.testing.assert_array_equal(everything, expected)
+    assert baselines.attention_object(attention, head=1, mass=0.01).sum() == 1
+
+
+def test_attention_flows_to_a_box() -> None:
+    attention = np.zeros((6, 8, 6), np.float32)
+    attention[2:4, 3:6, 4] = 0.1
+    image = np.zeros((96, 128, 3), np.uint8)
+    method = METHODS["dino-cls"]
+    d = deepspec.decompose(image, deepspec.Features(attention, (16, 16)), k=2, **method.graph)
+    box = deepspec.localize(d, **method.answer)
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == (48, 32, 96, 64)
+
+
+# Affinity and singular vectors
+
+
+def test_leading_vectors_are_numpys() -> None:
+    features = np.random.default_rng(3).normal(size=(7, 9, 6)).astype(np.float32)
+    image = np.random.default_rng(4).integers(0, 256, (7, 9, 3), np.uint8)
+    rows = oracle.normalized_rows(features.reshape(-1, 6))
+    W = np.maximum(rows @ rows.T, 0) + 2 * deepspec.color_affinity(image).toarray()
+    d = deepspec.decompose(
+        image, deepspec.Features(features, (1, 1)), k=4, color_weight=2, grid="patch", vectors="affinity"
+    )
+    values, vectors = np.linalg.eigh(W)
+    np.testing.assert_allclose(d.pairs.values[1:], 1 - values[:-4:-1] / values[-1], atol=1e-5)
+    for found, expected in zip(d.pairs.vectors[1:], vectors.T[:-4:-1], strict=True):
+        assert abs(found.ravel() @ expected) == pytest.approx(1, abs=1e-4)
+    d = deepspec.decompose(image, deepspec.Features(features, (1, 1)), k=4, **METHODS["svd"].graph)
+    left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+    np.testing.assert_allclose(d.pairs.values[1:], 1 - (sizes[:3] / sizes[0]) ** 2, atol=1e-5)
+    for found, expected in zip(d.pairs.vectors[1:], left.T[:3], strict=True):
+        assert abs(found.ravel() @ expected) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_runs_from_image_to_mask(name: str) -> None:
+    method = METHODS[name]
+    image = two_colors(91, 101, np.s_[24:64, 40:80])
+    features: object = "classical"
+    if name == "dino-cls":
+        weights = np.random.default_rng(0).random((11, 12, 6)).astype(np.float32)
+        features = deepspec.Features(weights / weights.sum(axis=(0, 1)), (8, 8))
+    d = deepspec.decompose(image, features, k=2, **method.graph)
+    assert d.settings["vectors"] == method.graph.get("vectors", "laplacian")
+    mask = deepspec.segment_object(d, refine=None, **method.answer)
+    assert mask.shape == (91, 101)
+    box = deepspec.localize(d, **method.answer)
+    assert 0 <= box.xmin < box.xmax <= 101
+    if name in ("deep-spectral", "tokencut"):
+        assert mask[24:64, 40:80].mean() > 0.9
+        assert mask[:16].mean() < 0.1
 
 
 def test_bad_features_are_named() -> None:
@@ -173,3 +249,29 @@ def test_bad_features_are_named() -> None:
         baselines.lost_object(np.ones((3, 4)))
     with pytest.raises(ValueError, match="n_similar must be at least 1, got 0"):
         baselines.lost_object(np.ones((3, 4, 2)), 0)
+    with pytest.raises(ValueError, match="weights, such as of facet='attention', got other features"):
+        baselines.attention_object(np.ones((3, 4, 2)))
+    with pytest.raises(ValueError, match="head must be one of the 2 from 0 on, got 4"):
+        baselines.attention_object(np.full((3, 4, 2), 0.01))
+    with pytest.raises(ValueError, match="mass must be above 0 and at most 1, got 0"):
+        baselines.attention_object(np.full((3, 4, 2), 0.01), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"vectors": "pca"},
+            "vectors must be one of 'laplacian', 'affinity', 'svd', 'lost', 'attention', got",
+        ),
+        ({"vectors": "lost"}, "vectors='lost' needs color_weight=0: it has no colour, got 10"),
+        ({"vectors": "svd", "color_weight": 0, "grid": 4}, "vectors='svd' needs grid='patch'"),
+        ({"vectors": "affinity", "affinity": "threshold"}, "vectors='affinity' needs affinity='relu'"),
+        ({"vectors": "affinity", "k": 1}, "k must be from 2 to 99 for these vectors, got 1"),
+        ({"affinity": "cosine"}, "affinity must be one of"),
+        ({"threshold": 7.0}, "threshold must be a number from 0 to 1, got 7"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        deepspec.decompose(two_colors(75, 93, np.s_[20:50, 30:70]), "classical", **options)

@@ -75,6 +75,8 @@ def test_run_is_recorded(folder: Path) -> None:
     assert run["settings"] == {
         "features": "classical",
         "center_prior": True,
+        "vectors": "laplacian",
+        "affinity": "relu",
         "max_size": 1024,
         "k": 5,
         "color_weight": "inf",

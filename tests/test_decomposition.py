@@ -50,6 +50,7 @@ def test_settings_are_plain_json_and_make_the_same_again() -> None:
         "k": 3,
         "color_weight": 4.0,
         "grid": 4,
+        "vectors": "laplacian",
         "affinity": "relu",
         "color": "random_walk",
         "laplacian": "normalized",

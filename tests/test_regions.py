@@ -183,7 +183,7 @@ def test_threshold_cuts_higher() -> None:
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (localize, {"foreground": "larger"}, "foreground must be 'smaller' or 'border', got 'larger'"),
+        (localize, {"foreground": "larger"}, "foreground must be one of 'smaller', .* got 'larger'"),
         (segment_object, {"foreground": ""}, "foreground must be"),
         (segment_object, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),
         (segment_regions, {"refine": "snakes"}, "refine must be one of 'crf', .* None, got 'snakes'"),

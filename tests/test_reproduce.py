@@ -39,7 +39,7 @@ def test_the_tables_hold_the_published_numbers() -> None:
     assert [(row.features, row.published) for row in infinite] == [("dino_vitb16", 24.2)]
     assert {row.measure for row in TABLES["table3"]} == {"segmentation"}
     assert [row.published for row in TABLES["table9"]] == [41.8, 40.7, 38.8, 31.2, 33.6, 26.6]
-    assert sum(map(len, TABLES.values())) == 3 + 7 + 4 + 4 + 17 + 4 + 6
+    assert sum(map(len, TABLES.values())) == 12 + 14 + 4 + 4 + 17 + 4 + 6
 
 
 def test_rows_run_as_far_as_there_is_data(
@@ -52,7 +52,19 @@ def test_rows_run_as_far_as_there_is_data(
     assert "| best: classical | voc2012 | 66.4 | 100 (100 to 100) | 2 |" in lines
     assert any("voc2007 | 62.7 | did not run: voc2007: " in line and "is missing" in line for line in lines)
     found = json.loads((out / "table1.json").read_text())
-    assert [row["score"] is None for row in found] == [True, False, True]
+    assert [row["score"] is None for row in found[:3]] == [True, False, True]
+    labels = [row["label"] for row in found if row["dataset"] == "voc2012"]
+    assert labels == [
+        "best: classical",
+        "LOST: classical",
+        "DINO-[CLS]: classical",
+        "TokenCut, by its own paper: classical",
+    ]
+    assert "did not run: classical features have no facet" in next(
+        row["reason"]
+        for row in found
+        if row["label"].startswith("DINO-[CLS]") and row["dataset"] == "voc2012"
+    )
     assert (out / "table1.md").read_text().splitlines()[1].startswith("| --- |")
 
 

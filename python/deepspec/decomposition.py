@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from deepspec import images
 from deepspec._files import replacing
+from deepspec.baselines import VECTORS
 from deepspec.features import Features, FeatureSource, extract
+from deepspec.graph import check_affinity, check_choice
 from deepspec.images import ImageSource
 from deepspec.spectral import Eigenpairs, eigenpairs
 
@@ -130,6 +132,7 @@ def decompose(
     k: int = 5,
     color_weight: float = 10.0,
     grid: str | int = "auto",
+    vectors: str = "laplacian",
     affinity: str = "relu",
     threshold: float = 0.2,
     epsilon: float = 1e-5,
@@ -159,6 +162,11 @@ def decompose(
         `"auto"`: 8-pixel cells where the features' cells have 8 or 16 pixels, otherwise the features' own grid;
         `"patch"`: the features' own grid; a number: pixels a cell (of the reduced copy, where there is one), at
         most the features' own, and adjusted so that whole cells fill the region the features cover.
+    vectors : {"laplacian", "affinity", "svd", "lost", "attention"}
+        What is split: the eigenvectors of the graph's Laplacian, or, to compare with, what stands in `vectors[1]` for
+        them: the leading eigenvector of W itself (with `color_weight` and `color`), the leading left singular vector of
+        the features, or 1 on the object that LOST or DINO-[CLS] finds and 0 elsewhere. The last three need `grid="patch"`
+        and `color_weight=0`. `baselines.METHODS` holds each method's settings.
     affinity, threshold, epsilon, color, laplacian, solver, tol, threads
         See `eigenpairs`.
 
@@ -178,7 +186,16 @@ def decompose(
     ConvergenceError
         The eigenvectors did not reach `tol`.
     """
-    check_settings(max_size=max_size, k=k, color_weight=color_weight, grid=grid)
+    check_settings(
+        max_size=max_size,
+        k=k,
+        color_weight=color_weight,
+        grid=grid,
+        vectors=vectors,
+        affinity=affinity,
+        threshold=threshold,
+        epsilon=epsilon,
+    )
     pixels = images.load(image)
     ready = not (isinstance(features, str) or callable(features))
     working = pixels if ready else images.shrink(pixels, max_size)
@@ -190,6 +207,7 @@ def decompose(
         k=k,
         color_weight=color_weight,
         grid=grid,
+        vectors=vectors,
         affinity=affinity,
         threshold=threshold,
         epsilon=epsilon,
@@ -210,6 +228,7 @@ def decompose_features(
     k: int,
     color_weight: float,
     grid: str | int,
+    vectors: str = "laplacian",
     affinity: str = "relu",
     threshold: float = 0.2,
     epsilon: float = 1e-5,
@@ -224,7 +243,7 @@ def decompose_features(
     `solve` is `eigenpairs`, with what it takes besides.
     """
     shape, cell = _working_grid(features, grid)
-    pairs = solve(
+    pairs = VECTORS.get(vectors, solve)(
         features.array,
         images.crop(working, *covered(working.shape[:2], shape, cell)),
         grid=shape,
@@ -247,6 +266,7 @@ def decompose_features(
         # JSON has no infinity; float() reads this word.
         "color_weight": "inf" if math.isinf(color_weight) else float(color_weight),
         "grid": grid if isinstance(grid, str) else int(grid),
+        "vectors": vectors,
         "affinity": affinity,
         **(of_threshold if affinity == "threshold" else {}),
         "color": color,
@@ -270,7 +290,17 @@ def covered(size: tuple[int, ...], grid: tuple[int, ...], cell: tuple[float, flo
     return height, width
 
 
-def check_settings(*, max_size: int | None, k: int, color_weight: float, grid: str | int) -> None:
+def check_settings(
+    *,
+    max_size: int | None,
+    k: int,
+    color_weight: float,
+    grid: str | int,
+    vectors: str,
+    affinity: str,
+    threshold: float,
+    epsilon: float,
+) -> None:
     """ValueError where `decompose` cannot take these, whatever the image holds."""
     if max_size is not None and not (isinstance(max_size, Integral) and max_size >= 1):
         raise ValueError(f"max_size must be None or a whole number of pixels, at least 1, got {max_size!r}")
@@ -283,6 +313,8 @@ def check_settings(*, max_size: int | None, k: int, color_weight: float, grid: s
         raise ValueError(
             f"grid must be 'auto', 'patch' or a whole number of pixels, at least 1, got {grid!r}"
         )
+    check_choice("vectors", vectors, ("laplacian", *VECTORS))
+    check_affinity(affinity, threshold, epsilon)
 
 
 def _working_grid(features: Features, grid: str | int) -> tuple[tuple[int, int], tuple[float, float]]:

@@ -23,6 +23,7 @@ Csr = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Float64]
 
 COLOR_METHODS = ("knn", "knn_hsv", "random_walk")
 LAPLACIANS = ("normalized", "unnormalized")
+AFFINITIES = ("relu", "threshold")
 
 
 def color_affinity(
@@ -274,6 +275,13 @@ def check_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads <= 4096:
         raise ValueError(f"threads must be a whole number from 1 to 4096, got {threads!r}")
     return int(threads)
+
+
+def check_affinity(affinity: str, threshold: float, epsilon: float) -> None:
+    check_choice("affinity", affinity, AFFINITIES)
+    for name, value in (("threshold", threshold), ("epsilon", epsilon)):
+        if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
+            raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

@@ -77,6 +77,10 @@ def run(
     k: int | None = None,
     color_weight: float = 10.0,
     grid: str | int = "auto",
+    vectors: str = "laplacian",
+    affinity: str = "relu",
+    threshold: float = 0.2,
+    epsilon: float = 1e-5,
     page: bool = False,
     plots: bool = False,
     overwrite: bool = False,
@@ -110,7 +114,7 @@ def run(
         Where `features` is a name: what `load_backbone` takes besides, such as `weights`.
     k : int or None
         Eigenpairs; None: 2 to localize and segment, which look at the second alone, else 5.
-    max_size, color_weight, grid
+    max_size, color_weight, grid, vectors, affinity, threshold, epsilon
         See `decompose`.
     page : bool
         Also write `<task>.html`, a page of pictures.
@@ -146,7 +150,17 @@ def run(
     """
     check_choice("task", task, TASKS)
     k = TASKS[task].k if k is None else k
-    check_settings(max_size=max_size, k=k, color_weight=color_weight, grid=grid)
+    graph: dict[str, Any] = {
+        "max_size": max_size,
+        "k": k,
+        "color_weight": color_weight,
+        "grid": grid,
+        "vectors": vectors,
+        "affinity": affinity,
+        "threshold": threshold,
+        "epsilon": epsilon,
+    }
+    check_settings(**graph)
     options = check_options(task, k, options)
     _check_count("jobs", jobs, 0)
     n_threads = check_threads(threads)
@@ -165,8 +179,9 @@ def run(
         raise ValueError(  # noqa: TRY004  the project's one error for bad input
             f"features must be a name or a callable for many images, got {type(source).__name__}"
         )
-    graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
     settings = {**settings_of(source), **graph, **options}
+    if affinity != "threshold":
+        del settings["threshold"], settings["epsilon"]
     # As in a decomposition's settings: JSON has no infinity.
     settings["color_weight"] = "inf" if math.isinf(color_weight) else float(color_weight)
     outputs = Outputs(output, task, settings, page=page, plots=plots)

@@ -30,23 +30,25 @@ class Box:
     score: float
 
 
+FOREGROUNDS = ("smaller", "border", "seed")
 PARTITIONS = ("sign", "mean", "middle")
 
 
 def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = "sign") -> Box:
     """The box of the image's main object (section 3.3).
 
-    The sign of y₁ splits the grid in two; the box is that of the largest 8-connected part of the side in front.
+    The sign of y₁ splits the grid in two; the box is that of the largest 8-connected part of what is in front.
 
     Parameters
     ----------
     d : Decomposition
         With k ≥ 2.
-    foreground : {"smaller", "border"}
+    foreground : {"smaller", "border", "seed"}
         Which side is in front. `"smaller"`: the one with fewer cells, as in the paper; y₁ > 0 where both
         have as many, and the whole grid where one side is empty. `"border"`: the side of which the smaller share of
         cells lies on the grid's border; y₁ > 0 where the shares are equal. Better on features that were
-        not learnt on objects.
+        not learnt on objects. `"seed"`: of the side with y₁'s entry of largest absolute value, the first where several
+        are, the 4-connected part that holds it, as TokenCut does.
     partition : {"sign", "mean", "middle"}
         Where y₁ is split: at 0, as in the paper; at its mean, as TokenCut does; or halfway between its least and its
         largest entry.
@@ -61,7 +63,7 @@ def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = 
     ValueError
         k is 1, or the rule is unknown.
     """
-    front = _front(split(d, partition), foreground)
+    front = _front(d, partition, foreground)
     if not front.any():
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
@@ -122,7 +124,7 @@ def find_object(
     _check_refine(refine)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold must be finite, got {threshold}")
-    coarse = _to_image(_front(split(d, partition, threshold), foreground), d)
+    coarse = _to_image(_front(d, partition, foreground, threshold), d)
     if refine is None:
         return ObjectMask(coarse, coarse, 1.0)
     mask = refine_labels(d.image, coarse, refine, threads=threads) == 1
@@ -145,7 +147,7 @@ def segment_object(
     ----------
     d : Decomposition
         With k ≥ 2.
-    foreground : {"smaller", "border"}
+    foreground : {"smaller", "border", "seed"}
         Which side of the split is in front: see `localize`.
     partition : {"sign", "mean", "middle"}
         Where y₁ is split: see `localize`.
@@ -306,23 +308,22 @@ def second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
     return y1
 
 
-def split(d: Decomposition, partition: str, threshold: float = 0.0) -> Mask:
-    """The cells where y₁ is above its 0, mean or middle, and a threshold more: see `localize`."""
-    y = second_eigenvector(d)
+def _front(d: Decomposition, partition: str, foreground: str, threshold: float = 0.0) -> Mask:
+    """The cells in front: see `localize`."""
     check_choice("partition", partition, PARTITIONS)
+    check_choice("foreground", foreground, FOREGROUNDS)
+    y = second_eigenvector(d)
     middle = {"sign": 0.0, "mean": y.mean(dtype=np.float64), "middle": (float(y.min()) + float(y.max())) / 2}
-    return np.asarray(y > middle[partition] + threshold)
-
-
-def _front(mask: Mask, foreground: str) -> Mask:
-    """The mask, or its complement where that is the side in front."""
+    mask = np.asarray(y > middle[partition] + threshold)
+    if foreground == "seed":
+        seed = np.unravel_index(np.argmax(np.abs(y)), y.shape)
+        parts, _ = ndimage.label(mask if mask[seed] else ~mask)
+        return np.asarray(parts == parts[seed])
     if foreground == "smaller":
         behind = 0.5 < mask.mean() < 1.0
-    elif foreground == "border":
+    else:
         border = border_cells(*mask.shape)
         behind = 0 < mask.mean() < 1 and border[mask].mean() > border[~mask].mean()
-    else:
-        raise ValueError(f"foreground must be 'smaller' or 'border', got {foreground!r}")
     return ~mask if behind else mask
 
 

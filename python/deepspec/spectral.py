@@ -18,6 +18,7 @@ from deepspec._crew import Crew, result
 from deepspec.graph import (
     LAPLACIANS,
     Problem,
+    check_affinity,
     check_choice,
     check_finite,
     check_problem,
@@ -396,10 +397,7 @@ def _check(
 ) -> _Question:
     problem = check_problem(features, image, grid, color_weight, color)
     check_choice("precision", precision, PRECISIONS)
-    check_choice("affinity", affinity, ("relu", "threshold"))
-    for name, value in (("threshold", threshold), ("epsilon", epsilon)):
-        if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
-            raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+    check_affinity(affinity, threshold, epsilon)
     options = {
         **_solver_options(k, laplacian, solver, PRECISIONS[precision] if tol is None else tol),
         "color": color,
