@@ -93,7 +93,7 @@ def summary(compared: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     return positive(width), positive(height)
 
@@ -103,7 +103,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--size", type=_size, default=(500, 375), metavar="WxH")
+    parser.add_argument("--size", type=parse_size, default=(500, 375), metavar="WxH")
     parser.add_argument("--labels", type=positive, nargs="+", default=[2, 21], metavar="N")
     parser.add_argument("--confidence", type=float, nargs="+", default=[0.7, 0.99], metavar="P")
     parser.add_argument("--runs", type=positive, default=5, metavar="N")

@@ -1,29 +1,34 @@
 """Masks and boxes on ECSSD and VOC 2012, by features, graph, foreground rule and refinement: the table of docs/results.md.
 
-    python benchmarks/objects.py --data DIR [--weights squeezenet_v1.0.npz] [--limit N]
+    python benchmarks/objects.py --data DIR [--weights squeezenet_v1.0.npz] [--random] [--limit N] [--jobs N]
 
 The folder holds `ECSSD` and `VOCdevkit/VOC2012`, whole or in part; without it the test data at DEEPSPEC_TEST_DATA are
-taken. Mean IoU of ECSSD's images by even and odd ids (choices are made on the even ones), IoU of any class of VOC's
-segmentation list, and CorLoc of its detection list.
+taken. Mean IoU of ECSSD's images by even and odd ids (choices are made on the even ones) and of those whose object does not
+cover the image's centre; of VOC's segmentation list IoU of any class, and CorLoc of the same images' boxes.
 
-classical            the built-in features, λ = 10
-squeezenet           SqueezeNet v1.0's fire9, mean-centred, at short side 480, λ = 4 (`squeezenet.py`)
-squeezenet tokencut  the same in TokenCut's graph, τ = 0.2, λ = 0, on the features' own grid, split at the mean
-... middle           both split halfway between the extremes of the eigenvector
-whole, box, ellipse  no look at the image: all of it, and a centred box and ellipse of 70 % of its sides
+classical              the built-in features, λ = 10
+classical, uncentred   the same without their Gaussian in the image's centre
+squeezenet             SqueezeNet v1.0's fire9, mean-centred, at short side 480, λ = 4 (`squeezenet.py`)
+squeezenet, TokenCut   the same in TokenCut's graph, τ = 0.2, λ = 0, on the features' own grid, split at the mean
+... middle             both split halfway between the extremes of the eigenvector
+random ViT-S/16        DINO's architecture with weights drawn from seed 0 (`--random`, needs the extra `models`), λ = 10
+whole, box, ellipse    no look at the image: all of it, and a centred box and ellipse of 70 % of its sides
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ecssd import centred_ellipse
+from eigenpairs import positive
 from numpy.typing import NDArray
 from report import markdown
 from squeezenet import SqueezeNet
@@ -31,88 +36,114 @@ from tqdm import tqdm
 
 import deepspec
 from deepspec import images
+from deepspec.baselines import METHODS
+from deepspec.classical import Classical
 from deepspec.datasets import Dataset, Example, load_dataset
 from deepspec.metrics import average_precision, is_hit, mask_iou
 from deepspec.refine import refine_labels
 
 Mask = NDArray[np.bool_]
-Scores = dict[tuple[str, str, str], dict[str, list[float]]]  # (features, rule, refinement): column: by image
-SIDE = 0.7  # of the centred box
-COLUMNS = ("ECSSD even", "ECSSD odd", "VOC IoU", "VOC CorLoc")
+Way = tuple[str, str, str]  # features, foreground rule, refinement
+Answer = tuple[Way, float, bool, float]  # IoU, whether the box is a hit, its score
+SIDE = 0.7  # of the centred box and ellipse
+COLUMNS = ("ECSSD even", "ECSSD odd", "off centre", "VOC IoU", "VOC CorLoc")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    network = SqueezeNet(options.weights) if options.weights else None
-    scores: Scores = defaultdict(lambda: defaultdict(list))
-    confidences: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for part, name, split, columns in (
-        ("ecssd", "ecssd", None, ("ECSSD even", "ECSSD odd")),
-        ("iou", "voc2012", "seg-trainval", ("VOC IoU",)),
-        ("corloc", "voc2012", "trainval", ("VOC CorLoc",)),
-    ):
-        if part not in options.columns:
-            continue
-        dataset: Dataset = load_dataset(name, options.data, split=split)
-        for example in tqdm(dataset[: options.limit], desc=columns[0], disable=None):
-            column = columns[int(example.image.stem) % 2] if name == "ecssd" else columns[0]
-            boxes = split == "trainval"
-            for key, score, confidence in answers(example, network, boxes=boxes):
-                scores[key][column].append(score)
-                if boxes:
-                    confidences[key].append(confidence)
-    lines = []
-    for (features, rule, refinement), row in scores.items():
-        cells = [f"{np.mean(row[column]):.3f}" if row[column] else "–" for column in COLUMNS[:3]]
-        hits = np.array(row[COLUMNS[3]])
-        last = ["–", "–"]
-        if len(hits) > 1:
-            ranked = average_precision(confidences[features, rule, refinement][1::2], hits[1::2] > 0)
-            last = [f"{100 * hits.mean():.1f}", f"{ranked:.3f} ({hits[1::2].mean():.3f})"]
-        lines.append([features, rule, refinement, *cells, *last])
-    print(markdown(["features", "foreground", "refined", *COLUMNS, "AP (constant)"], lines))
+    sources: dict[str, Any] = {
+        "classical": Classical(),
+        "classical, uncentred": Classical(center_prior=False),
+    }
+    if options.weights:
+        sources["squeezenet"] = SqueezeNet(options.weights)
+    if options.random:
+        sources["random ViT-S/16"] = random_transformer()
+    scores: dict[Way, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    confidences: dict[Way, list[float]] = defaultdict(list)
+    for name, split in (("ecssd", None), ("voc2012", "seg-trainval")):
+        dataset: Dataset = load_dataset(name, options.data, split=split)[: options.limit]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = pool.map(partial(answers, sources=sources, boxes=name == "voc2012"), dataset)
+            for example, (centred, of_image) in tqdm(
+                zip(dataset, found, strict=True), total=len(dataset), desc=name, disable=None
+            ):
+                for way, iou, hit, confidence in of_image:
+                    if name == "ecssd":
+                        scores[way][COLUMNS[int(example.image.stem) % 2]].append(iou)
+                        if not centred:
+                            scores[way]["off centre"].append(iou)
+                        continue
+                    scores[way]["VOC IoU"].append(iou)
+                    if way[2] == "none":
+                        scores[way]["VOC CorLoc"].append(hit)
+                        confidences[way].append(confidence)
+    print(
+        markdown(["features", "foreground", "refined", *COLUMNS, "AP (constant)"], lines(scores, confidences))
+    )
     print("\n" + ", ".join(f"{c}: {max(len(row[c]) for row in scores.values())} images" for c in COLUMNS))
 
 
-def answers(
-    example: Example, network: SqueezeNet | None, *, boxes: bool
-) -> Iterator[tuple[tuple[str, str, str], float, float]]:
-    """Score every way on one image: CorLoc's hits, with the boxes' scores, or IoU without and with the CRF."""
-    image = images.load(example.image)
-    truth: Any = example.boxes() if boxes else example.mask()
-    for features, d, partition in decompositions(image, network):
+def lines(scores: dict[Way, dict[str, list[float]]], confidences: dict[Way, list[float]]) -> list[list[str]]:
+    table = []
+    for way, row in scores.items():
+        cells = [f"{np.mean(row[column]):.3f}" if row[column] else "–" for column in COLUMNS[:4]]
+        hits = np.array(row["VOC CorLoc"])
+        last = ["–", "–"]
+        if len(hits) > 1:
+            ranked = average_precision(confidences[way][1::2], hits[1::2] > 0)
+            last = [f"{100 * hits.mean():.1f}", f"{ranked:.3f} ({hits[1::2].mean():.3f})"]
+        table.append([*way, *cells, *last])
+    return table
+
+
+def answers(example: Example, sources: dict[str, Any], *, boxes: bool) -> tuple[bool, list[Answer]]:
+    """Whether the object covers the image's centre, and every way's answer."""
+    image, (truth, valid) = images.load(example.image), example.mask()
+    true_boxes = example.boxes() if boxes else []
+    found: list[Answer] = []
+    for features, d, partition in decompositions(image, sources):
         for rule in ("smaller", "border"):
-            if boxes:
-                box = deepspec.localize(d, foreground=rule, partition=partition)
-                yield (features, rule, "none"), float(is_hit(box, truth)), box.score
-                continue
-            found = deepspec.find_object(d, foreground=rule, partition=partition)
-            yield (features, rule, "none"), mask_iou(found.coarse, *truth), 0.0
-            yield (features, rule, "crf"), mask_iou(found.mask, *truth), 0.0
+            box = deepspec.localize(d, foreground=rule, partition=partition)
+            hit = bool(is_hit(box, true_boxes))
+            masks = deepspec.find_object(d, foreground=rule, partition=partition, threads=1)
+            found.append(((features, rule, "none"), mask_iou(masks.coarse, truth, valid), hit, box.score))
+            found.append(((features, rule, "crf"), mask_iou(masks.mask, truth, valid), False, 0.0))
     for name, mask in floors(image.shape[:2]).items():
-        if boxes:
-            yield (name, "", "none"), float(is_hit(box_around(mask), truth)), 0.0
-        else:
-            yield (name, "", "none"), mask_iou(mask, *truth), 0.0
-            yield (name, "", "crf"), mask_iou(refine_labels(image, mask, "crf") == 1, *truth), 0.0
+        hit = bool(is_hit(box_around(mask), true_boxes))
+        found.append(((name, "", "none"), mask_iou(mask, truth, valid), hit, 0.0))
+        refined = refine_labels(image, mask, "crf", threads=1) == 1
+        found.append(((name, "", "crf"), mask_iou(refined, truth, valid), False, 0.0))
+    return bool(truth[truth.shape[0] // 2, truth.shape[1] // 2]), found
 
 
 def decompositions(
-    image: NDArray[np.uint8], network: SqueezeNet | None
+    image: NDArray[np.uint8], sources: dict[str, Any]
 ) -> Iterator[tuple[str, deepspec.Decomposition, str]]:
     """Name, decomposition, and where it is split."""
-    d = deepspec.decompose(image, "classical", k=2)
-    yield "classical", d, "sign"
-    yield "classical, middle", d, "middle"
-    if network is not None:
-        features = network(image)
-        d = deepspec.decompose(image, features, k=2, color_weight=4.0)
-        yield "squeezenet", d, "sign"
-        yield "squeezenet, middle", d, "middle"
-        graph = {"affinity": "threshold", "color_weight": 0.0, "grid": "patch"}
-        d = deepspec.decompose(image, features, k=2, **graph)
-        yield "squeezenet tokencut", d, "mean"
-        yield "squeezenet tokencut, middle", d, "middle"
+    for name, source in sources.items():
+        features = source(image)
+        weight = 4.0 if name == "squeezenet" else 10.0
+        d = deepspec.decompose(image, features, k=2, color_weight=weight, threads=1)
+        yield name, d, "sign"
+        if name == "squeezenet":
+            yield f"{name}, middle", d, "middle"
+            d = deepspec.decompose(image, features, k=2, threads=1, **METHODS["tokencut"].graph)
+            yield f"{name}, TokenCut", d, "mean"
+            yield f"{name}, TokenCut, middle", d, "middle"
+
+
+def random_transformer() -> deepspec.Backbone:
+    """DINO's ViT-S/16 with the weights that timm draws."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch16_224.dino", pretrained=False, num_classes=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.pth"
+        torch.save(network.state_dict(), path)
+        return deepspec.load_backbone("dino_vits16", weights=path)
 
 
 def floors(shape: tuple[int, ...]) -> dict[str, Mask]:
@@ -122,6 +153,12 @@ def floors(shape: tuple[int, ...]) -> dict[str, Mask]:
     )
     box[top:bottom, left:right] = True
     return {"whole": np.ones(shape, bool), "box": box, "ellipse": centred_ellipse(shape)}
+
+
+def centred_ellipse(shape: tuple[int, ...]) -> Mask:
+    y, x = (np.arange(side)[:, None] * 2 + 1 - side for side in shape)
+    mask: Mask = (y / shape[0]) ** 2 + (x.T / shape[1]) ** 2 < SIDE**2
+    return mask
 
 
 def box_around(mask: Mask) -> deepspec.Box:
@@ -139,9 +176,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, default=known and known / "squeezenet" / "squeezenet_v1.0.npz", metavar="FILE"
     )
-    parts = ("ecssd", "iou", "corloc")
-    parser.add_argument("--columns", choices=parts, nargs="+", default=parts, help="which of them")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first images of each alone")
+    parser.add_argument("--random", action="store_true", help="a random ViT-S/16, too")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first images of each alone")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count(), metavar="N", help="images at a time")
     return parser.parse_args(arguments)
 
 

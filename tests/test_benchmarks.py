@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import affinities
+import classical
 import dinov2
-import ecssd
 import eigenpairs
 import graphs
 import measures
 import methods
 import neighbors
 import numpy as np
+import objects
 import oracle
 import problems
 import pytest
@@ -407,15 +408,22 @@ def test_peers_find_the_same_neighbors(name: str) -> None:
     assert (found != deepspec.color_affinity(image / 255)).nnz == 0
 
 
-def test_ecssd(test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = test_data / "squeezenet" / "squeezenet_v1.0.npz"
-    data = test_data / "ECSSD"
-    ecssd.main(["--data", str(data), "--weights", str(weights), "--limit", "2", "--color-weight", "0", "4"])
-    printed = capsys.readouterr().out
-    for line in ("2 images", "| λ = 0 ", "| λ = 4 ", "| ellipse ", "| whole ", "s an image"):
-        assert line in printed
-    ecssd.main(["--data", str(data), "--limit", "2", "--features", "whole"])
-    assert "whole: mean IoU 0." in capsys.readouterr().out
+def test_classical(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "black.png")
+    classical.main([str(tmp_path), "--size", "48x32", "--runs", "2"])
+    assert "1 images of 48 x 32 pixels: " in capsys.readouterr().out
+
+
+def test_objects(test_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    objects.main(["--data", str(test_data), "--limit", "2"])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 + 6 * 4 + 3 * 2 + 2
+    assert printed[-1].startswith("ECSSD even: 1 images, ECSSD odd: 1 images, off centre: ")
+    rows = [line.split(" | ") for line in printed[2:-2]]
+    whole, refined = (row[3:7] for row in rows if row[0] == "| whole")
+    assert whole == refined
+    for row in rows:
+        assert all(0 <= float(cell) <= 1 for cell in row[3:7] if cell != "–")
 
 
 def test_dinov2_is_drawn(test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import linalg
 
-from deepspec.graph import affinity
+from deepspec.graph import affinity as affinity_matrix
+from deepspec.graph import check_choice
 from deepspec.spectral import Eigenpairs
 
 Mask = NDArray[np.bool_]
@@ -141,10 +142,8 @@ def _affinity_vectors(
     features: npt.ArrayLike, image: npt.ArrayLike | None, *, k: int, **options: Any
 ) -> Eigenpairs:
     """Of W itself, the eigenvectors of the largest eigenvalues, in `vectors[1]` and on; values are 1 − λᵢ / λ₁."""
-    if options["affinity"] != "relu":
-        raise ValueError(f"vectors='affinity' needs affinity='relu', got {options['affinity']!r}")
     graph = {name: options[name] for name in ("grid", "color_weight", "color")}
-    W = affinity(features, image, **graph)
+    W = affinity_matrix(features, image, **graph)
     wanted = _check_k(k, W.shape[0])
     values, vectors = linalg.eigsh(W, wanted, which="LA", v0=np.ones(W.shape[0]))
     return _leading(values[::-1], vectors[:, ::-1], options["grid"])
@@ -154,7 +153,7 @@ def _singular_vectors(
     features: npt.ArrayLike, image: npt.ArrayLike | None, *, k: int, **options: Any
 ) -> Eigenpairs:
     """Of the features, scaled to length 1, the leading left singular vectors; values are 1 − (σᵢ / σ₁)²."""
-    array = _own_grid("svd", features, options)
+    array = _grid_of(features)
     rows = array.reshape(-1, array.shape[2])
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     wanted = _check_k(k, min(rows.shape))
@@ -163,11 +162,11 @@ def _singular_vectors(
 
 
 def _lost_vector(features: npt.ArrayLike, image: npt.ArrayLike | None, **options: Any) -> Eigenpairs:
-    return _of_object(lost_object(_own_grid("lost", features, options)))
+    return _of_object(lost_object(features))
 
 
 def _attention_vector(features: npt.ArrayLike, image: npt.ArrayLike | None, **options: Any) -> Eigenpairs:
-    return _of_object(attention_object(_own_grid("attention", features, options)))
+    return _of_object(attention_object(features))
 
 
 #: Instead of `eigenpairs`, by the name that `decompose(vectors=…)` has for them. `vectors[1]` is what is split.
@@ -177,6 +176,18 @@ VECTORS: dict[str, Callable[..., Eigenpairs]] = {
     "lost": _lost_vector,
     "attention": _attention_vector,
 }
+
+
+def check_vectors(vectors: str, *, color_weight: float, grid: str | int, affinity: str) -> None:
+    """ValueError where there are no such vectors of such a graph."""
+    check_choice("vectors", vectors, ("laplacian", *VECTORS))
+    needed: dict[str, dict[str, Any]] = {"affinity": {"affinity": "relu"}}
+    for name in ("svd", "lost", "attention"):
+        needed[name] = {"color_weight": 0, "grid": "patch"}
+    given = {"color_weight": color_weight, "grid": grid, "affinity": affinity}
+    for name, value in needed.get(vectors, {}).items():
+        if given[name] != value:
+            raise ValueError(f"vectors={vectors!r} needs {name}={value!r}, got {given[name]!r}")
 
 
 def _leading(values: NDArray[Any], vectors: NDArray[Any], shape: tuple[int, ...]) -> Eigenpairs:
@@ -206,17 +217,6 @@ def _grid_of(features: npt.ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(features, np.float64)
     if array.ndim != 3 or array.size == 0:
         raise ValueError(f"features must be (h, w, C), got {array.shape}")
-    return array
-
-
-def _own_grid(name: str, features: npt.ArrayLike, options: Mapping[str, Any]) -> NDArray[np.float64]:
-    array = _grid_of(features)
-    if tuple(options["grid"]) != array.shape[:2]:
-        raise ValueError(f"vectors={name!r} needs grid='patch', the features' own")
-    if options["color_weight"] != 0:
-        raise ValueError(
-            f"vectors={name!r} needs color_weight=0: it has no colour, got {options['color_weight']}"
-        )
     return array
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from deepspec import images
 from deepspec._files import replacing
-from deepspec.baselines import VECTORS
+from deepspec.baselines import VECTORS, check_vectors
 from deepspec.features import Features, FeatureSource, extract
-from deepspec.graph import check_affinity, check_choice
+from deepspec.graph import check_affinity
 from deepspec.images import ImageSource
 from deepspec.spectral import Eigenpairs, eigenpairs
 
@@ -313,8 +313,8 @@ def check_settings(
         raise ValueError(
             f"grid must be 'auto', 'patch' or a whole number of pixels, at least 1, got {grid!r}"
         )
-    check_choice("vectors", vectors, ("laplacian", *VECTORS))
     check_affinity(affinity, threshold, epsilon)
+    check_vectors(vectors, color_weight=color_weight, grid=grid, affinity=affinity)
 
 
 def _working_grid(features: Features, grid: str | int) -> tuple[tuple[int, int], tuple[float, float]]:
