@@ -262,6 +262,17 @@ def test_squeezenet_is_the_same_network_in_numpy(test_data: Path) -> None:
         assert difference(backbone.embed([image])[0], twin.fire9(image).mean(axis=(0, 1))) < 1e-4
 
 
+def test_centred_features_have_no_mean_and_say_so(tmp_path: Path) -> None:
+    weights = random_weights("squeezenet1_0", tmp_path)
+    plain, centred = (
+        load_backbone("squeezenet1_0", weights, "cpu", center=center) for center in (False, True)
+    )
+    images = [picture(64, 96), picture(80, 48, 1)]
+    for raw, found in zip(plain.extract(images), centred.extract(images), strict=True):
+        np.testing.assert_allclose(found.array, raw.array - raw.array.mean(axis=(0, 1)), atol=1e-6)
+        assert (raw.settings["center"], found.settings["center"]) == (False, True)
+
+
 @pytest.mark.parametrize(("layers", "stride"), [(0, 2), (1, 4), (2, 8), (3, 16)])
 def test_cells_of_a_network_without_padding_are_centred_on_their_fields(
     layers: int, stride: int, tmp_path: Path

@@ -169,6 +169,12 @@ def _add_features(group: Any, facet: str | None = None) -> None:
         choices=("dino", "timm"),
         help="whose interpolation of position embeddings (that of the network's authors)",
     )
+    group.add_argument(
+        "--center",
+        action="store_const",
+        const=True,
+        help="take each channel's mean over the image away, which features after a relu need",
+    )
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (the best there is)")
     group.add_argument(
         "--dtype",

@@ -35,6 +35,7 @@ def load_backbone(
     facet: str | None = None,
     layers: LayerChoice = -1,
     pos_embed: str | None = None,
+    center: bool = False,
 ) -> Backbone:
     """Load a network once, to use it for many images.
 
@@ -62,6 +63,9 @@ def load_backbone(
     pos_embed : {"dino", "timm"}, optional
         How an absolute position embedding is brought to the image's grid: bicubically as DINO's code does
         (by (h + 0.1) / h₀, not antialiased), or as timm does (antialiased). None: what the network's authors do.
+    center : bool
+        Take each channel's mean over the image's cells away. Features that are never negative, such as those after a
+        relu, are all alike without.
 
     Returns
     -------
@@ -99,6 +103,7 @@ def load_backbone(
         "facet": chosen[0].facet,
         "layers": [layer.module for layer in chosen],
         "pos_embed": positions,
+        "center": bool(center),
         "dtype": str(kind).removeprefix("torch."),
     }
     # Channels last, as images come: convolutions on the CPU take two thirds of the time.
@@ -185,6 +190,8 @@ class Backbone:
         cell = (float(self.stride[0]), float(self.stride[1]))
         for picked, batch in self._batches(images):
             for index, array in zip(picked, self._computed(self._grids, batch), strict=True):
+                if self.settings.get("center"):
+                    array -= array.mean(axis=(0, 1))
                 found[index] = Features(array, cell, dict(self.settings))
         return [features for features in found if features is not None]
 

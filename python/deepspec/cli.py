@@ -152,7 +152,7 @@ def _start(options: argparse.Namespace) -> Run:
     )
 
 
-_BACKBONE = ("weights", "facet", "layers", "pos_embed", "device", "dtype", "center_prior")
+_BACKBONE = ("weights", "facet", "layers", "pos_embed", "center", "device", "dtype", "center_prior")
 _GRAPH = ("k", "color_weight", "grid", "vectors", "affinity", "threshold", "epsilon")
 _SETTINGS = (*_GRAPH, "page", "plots", "overwrite", "jobs", "batch_size", "threads")
 

@@ -199,6 +199,7 @@ def reproduce(
     outcomes = []
     for number, row in enumerate(TABLES[table]):
         if features is not None:
+            # A method that cannot do with other features refuses them.
             of_method = {name: value for name, value in row.backbone.items() if value == "attention"}
             row = replace(row, label=f"{row.label}: {features}", features=features, backbone=of_method)
         row = replace(row, backbone={**row.backbone, **(backbone or {})})
