@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepspec.baselines import METHODS
 from deepspec.cli import main
 from deepspec.datasets import load_dataset
 from deepspec.evaluation import evaluate
@@ -104,6 +105,44 @@ def test_command_finds_scores_and_goes_on(tmp_path: Path, capsys: pytest.Capture
     captured = capsys.readouterr()
     assert "| folder | 3 | " in captured.out
     assert "1 of 3 images have no prediction" in captured.err
+
+
+def test_a_method_gives_the_defaults_of_the_other_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_examples(tmp_path, [np.s_[24:64, 40:80]], (91, 101))
+    arguments = ["evaluate", "segmentation", "--dataset", "folder", "--root", str(folder / "data")]
+    arguments += ["--features", "classical", "--method", "tokencut"]
+    settings = []
+    for name, more in (("a", []), ("b", ["--threshold", "0.3", "--foreground", "border"])):
+        assert main([*arguments, "-o", str(folder / name), *more]) == 0
+        report = json.loads((folder / name / "evaluation-segmentation.json").read_text())
+        assert report["method"] == "tokencut"
+        assert report["scores"]["IoU"]["value"] > 0.9
+        settings.append(report["settings"])
+    for name, value in {**METHODS["tokencut"].graph, **METHODS["tokencut"].answer}.items():
+        assert settings[0][name] == value
+    assert (settings[1]["threshold"], settings[1]["foreground"]) == (0.3, "border")
+    assert (settings[1]["affinity"], settings[1]["partition"]) == ("threshold", "mean")
+    capsys.readouterr()
+    refused = [*arguments, "-o", str(folder / "c"), "--vectors", "svd", "--color-weight", "2"]
+    assert main(refused) == 2
+    assert capsys.readouterr().err == "deepspec: error: vectors='svd' needs color_weight=0, got 2.0\n"
+    assert not (folder / "c").exists()
+
+
+def test_an_interrupt_while_scoring_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_examples(tmp_path, [np.s_[24:64, 40:80]], (91, 101))
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deepspec.cli.evaluate", interrupted)
+    arguments = ["evaluate", "segmentation", "--dataset", "folder", "--root", str(folder / "data")]
+    assert main([*arguments, "-o", str(folder / "out"), "--features", "classical"]) == 130
+    assert "interrupted while scoring" in capsys.readouterr().err
 
 
 def test_errors_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
