@@ -1,8 +1,9 @@
 #include "deepspec/border_distance.hpp"
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <queue>
@@ -11,38 +12,52 @@
 namespace deepspec {
 namespace {
 
+// A cell and what it costs to reach it, as one number that grows with the cost.
+using Entry = std::uint64_t;
+
+Entry make_entry(float cost, std::size_t cell) {
+    const auto bits = std::bit_cast<std::uint32_t>(cost);
+    const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return Entry{ordered} << 32 | cell;
+}
+
+float cost_of(Entry entry) {
+    const auto ordered = static_cast<std::uint32_t>(entry >> 32);
+    return std::bit_cast<float>(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+}
+
 // Dijkstra's algorithm from all border cells at once, for any cost that never falls along a path: start(cell)
 // on the border, extend(cost, from, to) from there.
 template <class Start, class Extend>
 std::vector<float> least_costs(std::size_t rows, std::size_t columns, const Start& start,
                                const Extend& extend) {
-    using Entry = std::pair<float, std::size_t>;
     std::vector<float> costs(rows * columns, std::numeric_limits<float>::infinity());
     std::vector<Entry> of_border;
     for (std::size_t cell = 0; cell < costs.size(); ++cell) {
         const std::size_t row = cell / columns, column = cell % columns;
         if (row != 0 && row + 1 != rows && column != 0 && column + 1 != columns) continue;
         costs[cell] = start(cell);
-        of_border.emplace_back(costs[cell], cell);
+        of_border.push_back(make_entry(costs[cell], cell));
     }
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open(std::greater<>(),
                                                                         std::move(of_border));
     while (!open.empty()) {
-        const auto [cost, cell] = open.top();
+        const Entry least = open.top();
         open.pop();
+        const float cost = cost_of(least);
+        const std::size_t cell = static_cast<std::uint32_t>(least);
         if (cost > costs[cell]) continue;
-        const std::size_t row = cell / columns, column = cell % columns;
-        const std::array<std::pair<bool, std::size_t>, 4> neighbors{{{row > 0, cell - columns},
-                                                                     {row + 1 < rows, cell + columns},
-                                                                     {column > 0, cell - 1},
-                                                                     {column + 1 < columns, cell + 1}}};
-        for (const auto& [inside, neighbor] : neighbors) {
-            if (!inside) continue;
+        const auto reach = [&, cost, cell](std::size_t neighbor) {
             const float found = extend(cost, cell, neighbor);
-            if (found >= costs[neighbor]) continue;
+            if (found >= costs[neighbor]) return;
             costs[neighbor] = found;
-            open.emplace(found, neighbor);
-        }
+            open.push(make_entry(found, neighbor));
+        };
+        const std::size_t row = cell / columns, column = cell % columns;
+        if (row > 0) reach(cell - columns);
+        if (row + 1 < rows) reach(cell + columns);
+        if (column > 0) reach(cell - 1);
+        if (column + 1 < columns) reach(cell + 1);
     }
     return costs;
 }

@@ -15,7 +15,7 @@ struct BorderDistances {
     std::vector<float> barrier;
 };
 
-// grid: (rows, columns, channels), finite.
+// grid: (rows, columns, channels), finite; fewer than 2^32 cells.
 BorderDistances border_distances(const float* grid, std::size_t rows, std::size_t columns,
                                  std::size_t channels);
 

@@ -152,9 +152,10 @@ def _relative(cue: Floats) -> Floats:
 
 def _distance_from(color: Floats, cells: Floats) -> Floats:
     """Mahalanobis distance of each cell's colour from the colours (n, 3) of some."""
-    offset = color - cells.mean(axis=0)
+    mean = cells.mean(axis=0)
+    offset, spread = color - mean, cells - mean
     # Three units of Lab are added to their spread: uniform ones have none of their own.
-    precision = np.linalg.inv(np.cov(cells.T, bias=True) + 9 * np.eye(3))
+    precision = np.linalg.inv(spread.T @ spread / len(cells) + 9 * np.eye(3, dtype=color.dtype))
     return np.asarray(np.sqrt(np.sum((offset @ precision) * offset, axis=2)))
 
 
