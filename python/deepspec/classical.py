@@ -16,9 +16,13 @@ from deepspec.features import Features, Floats, Image8, border_cells
 _CELL = 8
 # Arrays below 128 KB are not memory that is fresh each time, which costs more than the arithmetic on it.
 _STRIP = 32  # rows of an image
-_PART = 128  # cells
+_PART = 256  # cells
 _ALIKE = 15.0  # units of Lab: the standard deviation within which two colours are alike
 _LEAST_SALIENCY = 0.1  # it is about 1 in photographs, and its root changes most where it is small
+# Of L, a and b, texture, geodesic distance, contrast and saliency: their weights, and standard deviations below
+# which they are noise, not to be amplified.
+_WEIGHTS = np.array([1, 1, 1, 1, 1, 1, 2], np.float32)
+_FLOORS = np.array([1, 1, 1, 0.1, 1, 1, 0.3], np.float32)
 _CENTER = 0.25  # of the image's sides: the standard deviation of the prior
 
 
@@ -79,20 +83,15 @@ class Classical:
                 f"got {image.shape[0]} x {image.shape[1]}"
             )
         rgb, spread = _cells(image)
-        color, texture = _smooth(_lab(rgb)), _smooth(np.log1p(spread))
-        geodesic, barrier = _core.border_distances(np.ascontiguousarray(color, np.float32))
+        smooth = _smooth(np.concatenate([_lab(rgb), np.log1p(spread)], axis=2))
+        color = np.ascontiguousarray(smooth[..., :3])
+        geodesic, barrier = _core.border_distances(color)
         saliency = _saliency(color, geodesic, barrier)
         if self.center_prior:
             saliency = saliency * _centered_gaussian(*saliency.shape)
-        contrast = np.stack([geodesic, _distance_from(color, color[border_cells(*color.shape[:2])])], axis=2)
-        # A standard deviation below the floor, such as a unit of Lab, is noise: not amplified.
-        measures = [
-            _standardize(color, floor=1.0),
-            _standardize(texture, floor=0.1),
-            _standardize(contrast, floor=1.0),
-            2.0 * _standardize(np.sqrt(saliency + _LEAST_SALIENCY)[..., None], floor=0.3),
-        ]
-        features = _gaussian_kernel_map(np.concatenate(measures, axis=2))
+        contrast = _distance_from(color, color[border_cells(*saliency.shape)])
+        measures = np.dstack([smooth, geodesic, contrast, np.sqrt(saliency + _LEAST_SALIENCY)])
+        features = _gaussian_kernel_map(_standardize(measures) * _WEIGHTS)
         return Features(features, (_CELL, _CELL), dict(self.settings))
 
 
@@ -167,8 +166,8 @@ def _position_variance(color: Floats) -> Floats:
     moments = np.stack(
         np.broadcast_arrays(1.0, x, y[:, None], x**2 + y[:, None] ** 2), axis=2, dtype=color.dtype
     )
-    # A hundred cells stand for all, each for those about it.
-    picked = _evenly(10, rows, columns)
+    # Some cells stand for all, each for those about it.
+    picked = _evenly(8, rows, columns)
     sums = _kernel_product(
         points, color[picked].reshape(-1, 3), 2 * _ALIKE**2, moments[picked].reshape(-1, 4)
     )
@@ -180,7 +179,7 @@ def _position_variance(color: Floats) -> Floats:
 
 def _centered_gaussian(rows: int, columns: int) -> Floats:
     y, x = ((np.arange(side) + 0.5) / side - 0.5 for side in (rows, columns))
-    return np.asarray(np.exp(-(y[:, None] ** 2 + x**2) / (2 * _CENTER**2)))
+    return np.asarray(np.exp(-(y[:, None] ** 2 + x**2) / (2 * _CENTER**2)), np.float32)
 
 
 def _smooth(grid: Floats) -> Floats:
@@ -188,17 +187,16 @@ def _smooth(grid: Floats) -> Floats:
     return smooth
 
 
-def _standardize(grid: Floats, floor: float) -> Floats:
-    centered = grid - grid.mean(axis=(0, 1))
-    standardized: Floats = centered / np.maximum(grid.std(axis=(0, 1)), floor)
-    return standardized
+def _standardize(measures: Floats) -> Floats:
+    centered = measures - measures.mean(axis=(0, 1))
+    return np.asarray(centered / np.maximum(measures.std(axis=(0, 1)), _FLOORS))
 
 
 def _gaussian_kernel_map(grid: Floats) -> Floats:
     """Unit vectors whose inner products approximate exp(−d² / 2σ²), σ half the root mean square distance (≥ 0.7)."""
     rows, columns, channels = grid.shape
-    points = grid.reshape(-1, channels).astype(np.float64)
-    landmarks = grid[_evenly(8, rows, columns)].reshape(-1, channels).astype(np.float64)
+    points = grid.reshape(-1, channels)
+    landmarks = grid[_evenly(8, rows, columns)].reshape(-1, channels)
     # The measures are scaled so that differences below 1 hardly show: in a flat image they stay small.
     apart = np.sum(
         np.var(points, axis=0)
@@ -206,11 +204,12 @@ def _gaussian_kernel_map(grid: Floats) -> Floats:
         + (points.mean(axis=0) - landmarks.mean(axis=0)) ** 2
     )
     two_variances = max(0.5 * float(apart), 1.0)
-    among = np.exp(-_squared_distances(landmarks, landmarks) / two_variances)
+    exact = landmarks.astype(np.float64)
+    among = np.exp(-_squared_distances(exact, exact) / two_variances)
     # Where landmarks are alike, and the kernel among them has no inverse, the small diagonal decides.
     root = np.linalg.cholesky(among + 1e-6 * np.eye(len(among)))
     inverse, _ = lapack.dtrtri(root, lower=1)
-    vectors = _kernel_product(points, landmarks, two_variances, inverse.T)
+    vectors = _kernel_product(points, landmarks, two_variances, inverse.T.astype(np.float32))
     # Shorter than 1 where a cell is like no landmark; of nearly no length where it is like none at all.
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return vectors.reshape(rows, columns, -1)
@@ -222,14 +221,13 @@ def _evenly(n: int, *shape: int) -> tuple[NDArray[np.intp], ...]:
 
 
 def _kernel_product(points: Floats, landmarks: Floats, two_variances: float, matrix: Floats) -> Floats:
-    """exp(−d² / 2σ²) times a matrix, d the distances of points (n, C) from landmarks (m, C), in single precision."""
+    """exp(−d² / 2σ²) times a matrix, d the distances of points (n, C) from landmarks (m, C); all float32."""
     product = np.empty((len(points), matrix.shape[1]), np.float32)
-    matrix = matrix.astype(np.float32)
     for start in range(0, len(points), _PART):
         part = slice(start, start + _PART)
-        squared = _squared_distances(points[part], landmarks)
-        scaled = np.divide(squared, -two_variances, dtype=np.float32, casting="same_kind")
-        _multiply(np.exp(scaled, out=scaled), matrix, product[part])
+        exponents = _squared_distances(points[part], landmarks)
+        exponents /= -two_variances
+        _multiply(np.exp(exponents, out=exponents), matrix, product[part])
     return product
 
 
