@@ -20,6 +20,7 @@ from deepspec.metrics import (
     is_hit,
     mask_accuracy,
     mask_iou,
+    precision_recall,
 )
 from deepspec.regions import Box
 
@@ -56,6 +57,29 @@ def test_corloc_counts_an_iou_of_exactly_one_half() -> None:
     assert not is_hit(None, [half])
     assert not is_hit(whole, [])
     assert is_hit(whole, [less], threshold=0.25)
+
+
+def test_precision_and_recall_by_hand() -> None:
+    left, right, both = (0, 0, 4, 4), (4, 0, 8, 4), (0, 0, 8, 4)
+    first = ([Box(*both, 0.2), Box(*left, 0.9), Box(*left, 0.5)], [box(*left), box(*right)])
+    # The best takes the left one; the second comes late; the widest, with an IoU of exactly one half, gets the right one.
+    assert precision_recall([first[0]], [first[1]]) == (2 / 3, 1.0)
+    assert precision_recall([first[0]], [first[1]], threshold=0.51) == (1 / 3, 0.5)
+    # With the highest score the widest takes the first of two that it overlaps alike, and leaves the left box none.
+    greedy = [Box(*both, 1.0), Box(*left, 0.9)]
+    assert precision_recall([greedy], [first[1]]) == (0.5, 0.5)
+    empty = ([], [box(*left)])
+    alone = ([Box(*left, 1.0)], [])
+    found, truths = zip(first, empty, alone, strict=True)
+    assert precision_recall(found, truths) == (2 / 4, 2 / 3)
+    precision, recall = precision_recall([[]], [[box(*left)]])
+    assert math.isnan(precision)
+    assert recall == 0.0
+    precision, recall = precision_recall([[Box(*left, 1.0)]], [[]])
+    assert precision == 0.0
+    assert math.isnan(recall)
+    with pytest.raises(ValueError, match="shorter"):
+        precision_recall([[], []], [[]])
 
 
 def test_masks() -> None:

@@ -50,6 +50,49 @@ def is_hit(box: BoxLike | None, truths: Iterable[BoxLike], threshold: float = 0.
     return box is not None and any(box_iou(box, truth) >= threshold for truth in truths)
 
 
+class ScoredBox(BoxLike, Protocol):
+    @property
+    def score(self) -> float: ...
+
+
+def precision_recall(
+    found: Iterable[Sequence[ScoredBox]], truths: Iterable[Sequence[BoxLike]], threshold: float = 0.5
+) -> tuple[float, float]:
+    """The share of the boxes found that are right, and of the true boxes that are found, at an IoU threshold.
+
+    In each image the boxes choose in the order of their scores: of the true ones that are left and that it overlaps with
+    an IoU of at least the threshold, each takes the one it overlaps most, and is wrong where there is none. So a second
+    box on the same object is wrong.
+
+    Parameters
+    ----------
+    found, truths : sequences of boxes, image by image
+    threshold : float
+
+    Returns
+    -------
+    precision, recall : float
+        In [0, 1]; NaN without boxes found, or without true ones.
+
+    Raises
+    ------
+    ValueError
+        There are not as many images of both.
+    """
+    n_right = n_found = n_true = 0
+    for boxes, true_boxes in zip(found, truths, strict=True):
+        left = list(true_boxes)
+        n_found += len(boxes)
+        n_true += len(left)
+        for box in sorted(boxes, key=lambda one: -one.score):
+            overlaps = [box_iou(box, truth) for truth in left]
+            if overlaps and max(overlaps) >= threshold:
+                del left[int(np.argmax(overlaps))]
+                n_right += 1
+    precision = n_right / n_found if n_found else float("nan")
+    return precision, n_right / n_true if n_true else float("nan")
+
+
 # Masks
 
 
