@@ -15,7 +15,7 @@ from deepspec.features import Features, Floats, Image8, border_cells
 
 _CELL = 8
 # Arrays below 128 KB are not memory that is fresh each time, which costs more than the arithmetic on it.
-_STRIP = 32  # rows of an image
+_STRIP = 64  # rows of an image
 _PART = 256  # cells
 _ALIKE = 15.0  # units of Lab: the standard deviation within which two colours are alike
 _LEAST_SALIENCY = 0.1  # it is about 1 in photographs, and its root changes most where it is small
