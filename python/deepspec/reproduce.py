@@ -32,6 +32,8 @@ class Row:
         What `load_backbone` takes besides.
     settings : mapping
         What `pipeline.run` takes besides.
+    method : str
+        Of `baselines.METHODS`: what `load_backbone` and `pipeline.run` take before these.
     measure : str
     """
 
@@ -41,16 +43,12 @@ class Row:
     features: str
     backbone: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "deep-spectral"
     measure: str = "localization"
 
 
 def _color(weight: float) -> dict[str, float]:
     return {"color_weight": weight}
-
-
-def _baseline(method: str, dataset: str, published: float, features: str, label: str) -> Row:
-    how = METHODS[method]
-    return Row(label, dataset, published, features, how.backbone, {**how.graph, **how.answer})
 
 
 _BACKBONES = {
@@ -84,7 +82,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
             for dataset, published in zip(_DATASETS1, (62.7, 66.4, 52.2), strict=True)
         ),
         *(
-            _baseline(method, dataset, published, "dino_vits16", label)
+            Row(label, dataset, published, "dino_vits16", method=method)
             for method, label, row in (
                 ("lost", "LOST", (61.9, 64.0, 50.7)),
                 ("dino-cls", "DINO-[CLS]", (45.8, 46.2, 42.1)),
@@ -99,7 +97,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
             for (features, label), published in zip(_BACKBONES.items(), _TABLE2, strict=True)
         ),
         *(
-            _baseline("lost", _VOC07, published, features, f"LOST, {label}")
+            Row(f"LOST, {label}", _VOC07, published, features, method="lost")
             for (features, label), published in zip(_BACKBONES.items(), _LOST2, strict=True)
         ),
     ),
@@ -199,9 +197,7 @@ def reproduce(
     outcomes = []
     for number, row in enumerate(TABLES[table]):
         if features is not None:
-            # A method that cannot do with other features refuses them.
-            of_method = {name: value for name, value in row.backbone.items() if value == "attention"}
-            row = replace(row, label=f"{row.label}: {features}", features=features, backbone=of_method)
+            row = replace(row, label=f"{row.label}: {features}", features=features, backbone={})
         row = replace(row, backbone={**row.backbone, **(backbone or {})})
         outcomes.append(_outcome(row, data, output / table / f"{number:02}", limit, follow, settings))
     output.mkdir(parents=True, exist_ok=True)
@@ -230,6 +226,7 @@ def _outcome(
     follow: Callable[[pipeline.Run], None] | None,
     settings: Mapping[str, Any],
 ) -> Outcome:
+    method = METHODS[row.method]
     try:
         dataset = load_dataset(row.dataset, data)[:limit]
         run = pipeline.run(
@@ -237,8 +234,8 @@ def _outcome(
             folder,
             MEASURES[row.measure],
             row.features,
-            backbone=row.backbone,
-            **{**settings, **row.settings},
+            backbone={**method.backbone, **row.backbone},
+            **{**settings, **method.graph, **method.answer, **row.settings},
         )
         (follow or deque)(run)
         if run.failed and run.counts["failed"] == len(run):
