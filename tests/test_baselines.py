@@ -190,7 +190,9 @@ def test_attention_object_by_hand() -> None:
     everything = baselines.attention_object(attention, head=1, mass=1.0)
     expected[1, 1] = True  # the larger part of what has any weight
     np.testing.assert_array_equal(everything, expected)
-    assert baselines.attention_object(attention, head=1, mass=0.01).sum() == 1
+    for mass in (0.01, 1e-300):
+        assert baselines.attention_object(attention, head=1, mass=mass).sum() == 1
+    assert baselines.attention_object(attention, head=0).sum() == 1  # no weight at all
 
 
 def test_attention_flows_to_a_box() -> None:

@@ -108,7 +108,7 @@ def load_backbone(
     }
     # Channels last, as images come: convolutions on the CPU take two thirds of the time.
     network = network.to(on, kind).to(memory_format=torch_module().channels_last)
-    return Backbone(network.requires_grad_(False), how, chosen, normalization, settings)
+    return Backbone(network.requires_grad_(False), how, chosen, normalization, settings, center)
 
 
 class Backbone:
@@ -138,6 +138,7 @@ class Backbone:
         layers: Sequence[Layer],
         normalization: checkpoints.Normalization,
         settings: dict[str, Any],
+        center: bool = False,
     ) -> None:
         parameter = next(network.parameters())
         self.name = how.name
@@ -150,6 +151,7 @@ class Backbone:
         # Sides are cropped to a multiple of the coarsest layer's stride, so that all cells are whole.
         self._unit = (max(height for height, _ in strides), max(width for _, width in strides))
         self._offset = how.centre_offsets.get(self._unit[0])
+        self._center = center
         self._network = network
         self._layers = layers
         torch = torch_module()
@@ -190,7 +192,7 @@ class Backbone:
         cell = (float(self.stride[0]), float(self.stride[1]))
         for picked, batch in self._batches(images):
             for index, array in zip(picked, self._computed(self._grids, batch), strict=True):
-                if self.settings.get("center"):
+                if self._center:
                     array -= array.mean(axis=(0, 1))
                 found[index] = Features(array, cell, dict(self.settings))
         return [features for features in found if features is not None]

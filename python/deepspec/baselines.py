@@ -132,6 +132,7 @@ def attention_object(attention: npt.ArrayLike, head: int = 4, mass: float = 0.6)
     weights = array[..., head].ravel()
     ascending = np.argsort(weights, kind="stable")
     behind = np.cumsum(weights[ascending]) <= (1 - mass) * weights.sum()
+    behind[-1] = False  # where rounding, or no weight at all, leaves nothing in front
     front = np.ones(len(weights), bool)
     front[ascending[behind]] = False
     parts, _ = ndimage.label(front.reshape(array.shape[:2]))
@@ -191,7 +192,7 @@ def check_vectors(vectors: str, *, color_weight: float, grid: str | int, affinit
 
 
 def _leading(values: NDArray[Any], vectors: NDArray[Any], shape: tuple[int, ...]) -> Eigenpairs:
-    """Vectors as columns, of the largest value first, behind the constant one; the sign is an eigenpair's."""
+    """Vectors given as columns, of the largest value first, behind the constant one; their largest entries positive."""
     signs = np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(vectors.shape[1])])
     first = np.full((1, *shape), len(vectors) ** -0.5)
     found = np.concatenate([first, (vectors * signs).T.reshape(-1, *shape)])

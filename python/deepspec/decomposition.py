@@ -165,7 +165,7 @@ def decompose(
     vectors : {"laplacian", "affinity", "svd", "lost", "attention"}
         What is split: the eigenvectors of the graph's Laplacian, or, to compare with, what stands in `vectors[1]` for
         them: the leading eigenvector of W itself (with `color_weight` and `color`), the leading left singular vector of
-        the features, or 1 on the object that LOST or DINO-[CLS] finds and 0 elsewhere. The last three need `grid="patch"`
+        the features, or 1 on the object that LOST or DINO-[CLS] finds and 0 elsewhere (two vectors, whatever k is). The last three need `grid="patch"`
         and `color_weight=0`. `baselines.METHODS` holds each method's settings.
     affinity, threshold, epsilon, color, laplacian, solver, tol, threads
         See `eigenpairs`.
@@ -186,16 +186,17 @@ def decompose(
     ConvergenceError
         The eigenvectors did not reach `tol`.
     """
-    check_settings(
-        max_size=max_size,
-        k=k,
-        color_weight=color_weight,
-        grid=grid,
-        vectors=vectors,
-        affinity=affinity,
-        threshold=threshold,
-        epsilon=epsilon,
-    )
+    graph: dict[str, Any] = {
+        "max_size": max_size,
+        "k": k,
+        "color_weight": color_weight,
+        "grid": grid,
+        "vectors": vectors,
+        "affinity": affinity,
+        "threshold": threshold,
+        "epsilon": epsilon,
+    }
+    check_settings(**graph)
     pixels = images.load(image)
     ready = not (isinstance(features, str) or callable(features))
     working = pixels if ready else images.shrink(pixels, max_size)
@@ -203,14 +204,7 @@ def decompose(
         pixels,
         working,
         extract(working, features),
-        max_size=max_size,
-        k=k,
-        color_weight=color_weight,
-        grid=grid,
-        vectors=vectors,
-        affinity=affinity,
-        threshold=threshold,
-        epsilon=epsilon,
+        **graph,
         color=color,
         laplacian=laplacian,
         solver=solver,

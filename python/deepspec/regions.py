@@ -68,10 +68,10 @@ def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = 
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
     largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
-    return box_of_cells(parts == largest, d.image.shape[:2], d.cell, objectness(d))
+    return _box_of_cells(parts == largest, d.image.shape[:2], d.cell, objectness(d))
 
 
-def box_of_cells(mask: Mask, size: tuple[int, ...], cell: tuple[float, float], score: float) -> Box:
+def _box_of_cells(mask: Mask, size: tuple[int, ...], cell: tuple[float, float], score: float) -> Box:
     """The box of some cells of a grid, in pixels of an image of (height, width); at least one pixel wide and high."""
     ranges = []
     for axis in (0, 1):
@@ -242,7 +242,7 @@ def segment_regions(
         raise ValueError(f"resolution must be 'image' or 'grid', got {resolution!r}")
     if background not in ("border", "size"):
         raise ValueError(f"background must be 'border' or 'size', got {background!r}")
-    grid = second_eigenvector(d).shape
+    grid = _second_eigenvector(d).shape
     points = np.asarray(d.pairs.vectors[1:].reshape(-1, grid[0] * grid[1]).T, np.float64)
     clusters = _kmeans(points, _number_of_segments(d, n_segments), seed).reshape(grid)
     sizes = np.bincount(clusters.ravel())
@@ -273,7 +273,7 @@ def objectness(d: Decomposition) -> float:
     ValueError
         k is 1.
     """
-    front = second_eigenvector(d) > 0
+    front = _second_eigenvector(d) > 0
     on_border = front[border_cells(*front.shape)].mean()
     value = float(d.pairs.values[1])
     if d.settings.get("laplacian") == "unnormalized":
@@ -282,10 +282,10 @@ def objectness(d: Decomposition) -> float:
 
 
 def _explained_by_split(d: Decomposition) -> float:
-    y = second_eigenvector(d).astype(np.float64)
+    y = _second_eigenvector(d).astype(np.float64)
     weights = d.pairs.degrees.astype(np.float64)
     y = y - np.average(y, weights=weights)
-    front = second_eigenvector(d) > 0
+    front = _second_eigenvector(d) > 0
     between = sum(
         np.sum(weights[side] * y[side]) ** 2 / np.sum(weights[side]) for side in (front, ~front) if side.any()
     )
@@ -298,7 +298,7 @@ def _check_refine(refine: str | None) -> None:
         check_choice("refine", refine, (*REFINEMENTS, None))
 
 
-def second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
+def _second_eigenvector(d: Decomposition) -> NDArray[np.float32]:
     """y₁, (H', W'); ValueError where k is 1."""
     if len(d.pairs.vectors) < 2:
         raise ValueError(
@@ -312,7 +312,7 @@ def _front(d: Decomposition, partition: str, foreground: str, threshold: float =
     """The cells in front: see `localize`."""
     check_choice("partition", partition, PARTITIONS)
     check_choice("foreground", foreground, FOREGROUNDS)
-    y = second_eigenvector(d)
+    y = _second_eigenvector(d)
     middle = {"sign": 0.0, "mean": y.mean(dtype=np.float64), "middle": (float(y.min()) + float(y.max())) / 2}
     mask = np.asarray(y > middle[partition] + threshold)
     if foreground == "seed":
