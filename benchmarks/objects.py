@@ -44,7 +44,7 @@ from deepspec.refine import refine_labels
 
 Mask = NDArray[np.bool_]
 Way = tuple[str, str, str]  # features, foreground rule, refinement
-Answer = tuple[Way, float, bool, float]  # IoU, whether the box is a hit, its score
+Answer = tuple[Way, str, float, float]  # column, value there, score of the box
 SIDE = 0.7  # of the centred box and ellipse
 COLUMNS = ("ECSSD even", "ECSSD odd", "off centre", "VOC IoU", "VOC CorLoc")
 
@@ -64,19 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, split in (("ecssd", None), ("voc2012", "seg-trainval")):
         dataset: Dataset = load_dataset(name, options.data, split=split)[: options.limit]
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = pool.map(partial(answers, sources=sources, boxes=name == "voc2012"), dataset)
-            for example, (centred, of_image) in tqdm(
-                zip(dataset, found, strict=True), total=len(dataset), desc=name, disable=None
-            ):
-                for way, iou, hit, confidence in of_image:
-                    if name == "ecssd":
-                        scores[way][COLUMNS[int(example.image.stem) % 2]].append(iou)
-                        if not centred:
-                            scores[way]["off centre"].append(iou)
-                        continue
-                    scores[way]["VOC IoU"].append(iou)
-                    if way[2] == "none":
-                        scores[way]["VOC CorLoc"].append(hit)
+            found = pool.map(partial(answers, sources=sources, voc=name == "voc2012"), dataset)
+            for of_image in tqdm(found, total=len(dataset), desc=name, disable=None):
+                for way, column, value, confidence in of_image:
+                    scores[way][column].append(value)
+                    if column == "VOC CorLoc":
                         confidences[way].append(confidence)
     print(
         markdown(["features", "foreground", "refined", *COLUMNS, "AP (constant)"], lines(scores, confidences))
@@ -97,24 +89,31 @@ def lines(scores: dict[Way, dict[str, list[float]]], confidences: dict[Way, list
     return table
 
 
-def answers(example: Example, sources: dict[str, Any], *, boxes: bool) -> tuple[bool, list[Answer]]:
-    """Whether the object covers the image's centre, and every way's answer."""
+def answers(example: Example, sources: dict[str, Any], *, voc: bool) -> list[Answer]:
+    """Every way's answers on one image, by the columns they count in."""
     image, (truth, valid) = images.load(example.image), example.mask()
-    true_boxes = example.boxes() if boxes else []
+    true_boxes = example.boxes() if voc else []
+    columns = ["VOC IoU"] if voc else [COLUMNS[int(example.image.stem) % 2]]
+    if not voc and not truth[truth.shape[0] // 2, truth.shape[1] // 2]:
+        columns.append("off centre")
     found: list[Answer] = []
+
+    def add(features: str, rule: str, box: deepspec.Box, coarse: Mask, refined: Mask) -> None:
+        for refinement, mask in (("none", coarse), ("crf", refined)):
+            iou = mask_iou(mask, truth, valid)
+            found.extend(((features, rule, refinement), column, iou, 0.0) for column in columns)
+        if voc:
+            hit = float(is_hit(box, true_boxes))
+            found.append(((features, rule, "none"), "VOC CorLoc", hit, box.score))
+
     for features, d, partition in decompositions(image, sources):
         for rule in ("smaller", "border"):
             box = deepspec.localize(d, foreground=rule, partition=partition)
-            hit = bool(is_hit(box, true_boxes))
             masks = deepspec.find_object(d, foreground=rule, partition=partition, threads=1)
-            found.append(((features, rule, "none"), mask_iou(masks.coarse, truth, valid), hit, box.score))
-            found.append(((features, rule, "crf"), mask_iou(masks.mask, truth, valid), False, 0.0))
+            add(features, rule, box, masks.coarse, masks.mask)
     for name, mask in floors(image.shape[:2]).items():
-        hit = bool(is_hit(box_around(mask), true_boxes))
-        found.append(((name, "", "none"), mask_iou(mask, truth, valid), hit, 0.0))
-        refined = refine_labels(image, mask, "crf", threads=1) == 1
-        found.append(((name, "", "crf"), mask_iou(refined, truth, valid), False, 0.0))
-    return bool(truth[truth.shape[0] // 2, truth.shape[1] // 2]), found
+        add(name, "", box_around(mask), mask, refine_labels(image, mask, "crf", threads=1) == 1)
+    return found
 
 
 def decompositions(
