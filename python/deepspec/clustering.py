@@ -230,8 +230,8 @@ def _blocks(n: int) -> list[slice]:
 def _sklearn() -> tuple[Any, Any]:
     """`sklearn.cluster`, and what limits its threads."""
     try:
-        from sklearn import cluster
+        import sklearn.cluster
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError("segments need scikit-learn: pip install 'deepspec[cluster]'") from error
-    return cluster, threadpool_limits
+    return sklearn.cluster, threadpool_limits

@@ -36,6 +36,8 @@ class DatasetClusters:
 
     Attributes
     ----------
+    key : str
+        Of everything that the clusters depend on.
     path : Path
         `names` of the images, `starts` of their segments in what follows and one more, `clusters` of all segments
         from 1 on, their `distances` to the centres, `centers` and `inertia`.
@@ -53,7 +55,8 @@ class DatasetClusters:
         self.settings = {**before.settings, self.name: self._own}
         images = digest([[item.name, fingerprint(item.path)] for item in items])
         self._matrix = root / f"vectors-{digest([before.settings, images])}"
-        self.path = root / f"{self.name}-{digest([self.settings, images, n_fit])}" / "clusters.npz"
+        self.key = digest([self.settings, images, n_fit])
+        self.path = root / f"{self.name}-{self.key}" / "clusters.npz"
 
     def is_done(self) -> bool:
         return self.path.exists()
