@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from colorsys import hsv_to_rgb
 from dataclasses import asdict, dataclass
 from html import escape
 from importlib import resources
@@ -17,31 +14,20 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
 
 from deepspec._files import replacing
 from deepspec.decomposition import Decomposition
+from deepspec.pictures import (
+    Panel,
+    check_labels,
+    draw_box,
+    eigenvector,
+    outline_mask,
+    panel,
+    scaled,
+    shade_segments,
+)
 from deepspec.regions import Box
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of an entry.
-
-    Attributes
-    ----------
-    caption : str
-        What it shows: "box", "segments", "y₁".
-    width, height : int
-        In pixels.
-    jpeg : str
-        The file, in base64.
-    """
-
-    caption: str
-    width: int
-    height: int
-    jpeg: str
 
 
 @dataclass(frozen=True)
@@ -114,30 +100,24 @@ def panels(
     ValueError
         The mask or the labels do not fit the image, or the height is below 1.
     """
-    if height < 1:
-        raise ValueError(f"height must be at least 1 pixel, got {height}")
-    for name, array in (("mask", mask), ("labels", labels)):
-        if array is not None and array.shape != d.image.shape[:2]:
-            raise ValueError(f"{name} must have the image's shape {d.image.shape[:2]}, got {array.shape}")
-    if labels is not None and not 0 <= labels.min() <= labels.max() <= 255:
-        raise ValueError(f"labels must be in [0, 255], got [{labels.min()}, {labels.max()}]")
-    rows, columns = d.image.shape[:2]
-    scale = min(height / rows, 2 * height / columns)
-    size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    image = Image.fromarray(d.image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if mask is not None and mask.shape != d.image.shape[:2]:
+        raise ValueError(f"mask must have the image's shape {d.image.shape[:2]}, got {mask.shape}")
+    if labels is not None:
+        check_labels(labels, d.image)
+    image, scale = scaled(d.image, height)
     pictures = {}
     if labels is not None:
-        pictures["segments"] = _segments(image, labels)
+        pictures["segments"] = shade_segments(image, labels)
     drawn = image.copy()
     if mask is not None:
-        drawn = _with_mask(drawn, mask)
+        drawn = outline_mask(drawn, mask)
     if box is not None:
-        _draw_box(drawn, box, scale)
+        draw_box(drawn, box, scale)
     shown = [caption for caption, part in (("object", mask), ("box", box)) if part is not None]
     pictures[" and ".join(shown) or "image"] = drawn
     for index in range(1, min(n_eigenvectors + 1, len(d.pairs.vectors))):
-        pictures["y" + str(index).translate(_SUBSCRIPTS)] = _eigenvector(d, index, size, scale)
-    return [_panel(caption, picture) for caption, picture in pictures.items()]
+        pictures["y" + str(index).translate(_SUBSCRIPTS)] = eigenvector(d, index, image.size, scale)
+    return [panel(caption, picture) for caption, picture in pictures.items()]
 
 
 def write_pages(
@@ -206,87 +186,6 @@ def write_pages(
 
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_ACCENT = (227, 26, 28)
-_UNCOVERED = 160  # gray
-# From blue to red, evenly spaced.
-_DIVERGING = np.array(
-    [
-        (16, 58, 122),
-        (59, 128, 191),
-        (157, 200, 226),
-        (247, 247, 246),
-        (244, 176, 141),
-        (208, 82, 70),
-        (122, 8, 34),
-    ]
-)
-
-
-def _segments(image: Image.Image, labels: NDArray[np.integer[Any]]) -> Image.Image:
-    small = Image.fromarray(labels.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-    ids = np.asarray(small)[..., None]
-    gray = np.asarray(image.convert("L"), np.float32)[..., None]
-    return _rgb(np.where(ids > 0, 0.45 * gray + 0.55 * _segment_colors()[ids[..., 0]], gray))
-
-
-def _segment_colors() -> NDArray[np.float64]:
-    """(256, 3): bright hues, far from those of the labels before; VOC's palette begins too dark for a photograph."""
-    hues = np.arange(256) * (5**0.5 - 1) / 2 % 1
-    return 255 * np.array([hsv_to_rgb(hue, 0.7, 1.0) for hue in hues])
-
-
-def _with_mask(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
-    """What is outside turned grayish and pale, and a soft line where the mask ends."""
-    inside = Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(image.size, Image.Resampling.BOX)
-    soft = np.asarray(inside.filter(ImageFilter.GaussianBlur(1)), np.float32)[..., None] / 255
-    wide = np.asarray(inside.filter(ImageFilter.GaussianBlur(2)), np.float32)[..., None] / 255
-    color = np.asarray(image, np.float32)
-    gray = np.asarray(image.convert("L"), np.float32)[..., None]
-    picture = soft * color + (1 - soft) * (0.55 * gray + 0.45 * 128)
-    # p (1 - p) of a blurred step is a bump on its edge.
-    for line, shade in ((4 * wide * (1 - wide), (255, 255, 255)), (4 * soft * (1 - soft), _ACCENT)):
-        picture = line * np.array(shade) + (1 - line) * picture
-    return _rgb(picture)
-
-
-def _draw_box(image: Image.Image, box: Box, scale: float) -> None:
-    left, top = round(box.xmin * scale), round(box.ymin * scale)
-    right, bottom = max(left, round(box.xmax * scale) - 1), max(top, round(box.ymax * scale) - 1)
-    draw = ImageDraw.Draw(image)
-    # White around the colour keeps it visible on any background.
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(255, 255, 255), width=4)
-    draw.rectangle((left, top, right, bottom), outline=_ACCENT, width=2)
-
-
-def _eigenvector(d: Decomposition, index: int, size: tuple[int, int], scale: float) -> Image.Image:
-    y = d.pairs.vectors[index]
-    # A few extreme cells would leave the rest pale.
-    limit = float(np.quantile(np.abs(y), 0.98)) or 1.0
-    rows, columns = y.shape
-    extent = max(1, round(columns * d.cell[1] * scale)), max(1, round(rows * d.cell[0] * scale))
-    smooth = np.asarray(Image.fromarray(y / np.float32(limit)).resize(extent, Image.Resampling.BILINEAR))
-    levels = np.rint(127.5 * (smooth.clip(-1, 1) + 1)).astype(np.intp)
-    picture = np.full((size[1], size[0], 3), _UNCOVERED, np.uint8)
-    covered = _diverging_colors()[levels[: size[1], : size[0]]]
-    picture[: covered.shape[0], : covered.shape[1]] = covered
-    return Image.fromarray(picture)
-
-
-def _diverging_colors() -> NDArray[np.uint8]:
-    """(256, 3): blue, white, red."""
-    stops = np.linspace(0, 255, len(_DIVERGING))
-    channels = [np.interp(np.arange(256), stops, channel) for channel in _DIVERGING.T]
-    return np.stack(channels, axis=1).astype(np.uint8)
-
-
-def _rgb(array: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(np.rint(array).astype(np.uint8))
-
-
-def _panel(caption: str, picture: Image.Image) -> Panel:
-    file = io.BytesIO()
-    picture.save(file, format="jpeg", quality=75, optimize=True)
-    return Panel(caption, *picture.size, base64.b64encode(file.getvalue()).decode())
 
 
 def _numbered(path: Path, number: int) -> Path:
