@@ -162,18 +162,67 @@ def write_pages(
     OSError
         A page cannot be written.
     """
+    frame = Frame(
+        title,
+        header=run_header(title, n_entries, facts or {}, failures or {}),
+        controls=_CONTROLS,
+        footer="<p>y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value.</p>\n",
+        style=resource("page.css"),
+        script=resource("page.js"),
+    )
+    return write_cards(map(_card, entries), path, n_entries=n_entries, frame=frame, per_page=per_page)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What surrounds the cards of a page. All but the title is HTML, CSS or a script.
+
+    Attributes
+    ----------
+    title : str
+        Of the window, as plain text.
+    header : str
+        Above everything.
+    controls : str
+        Just above the cards.
+    footer : str
+    style, script : str
+    first, later : str
+        Between the header and the controls: on the first page, and on those that follow.
+    """
+
+    title: str
+    header: str
+    controls: str
+    style: str
+    script: str
+    footer: str = ""
+    first: str = ""
+    later: str = ""
+
+
+def write_cards(
+    cards: Iterable[str], path: str | os.PathLike[str], *, n_entries: int, frame: Frame, per_page: int
+) -> list[Path]:
+    """Write pages of cards, each an `<li>`, the way of `write_pages`.
+
+    Raises
+    ------
+    ValueError
+        There are more or fewer cards than `n_entries`, or none fits a page.
+    OSError
+        A page cannot be written.
+    """
     if per_page < 1:
         raise ValueError(f"per_page must be at least 1, got {per_page}")
     n_pages = max(1, -(-n_entries // per_page))
     paths = [_numbered(Path(path), number) for number in range(1, n_pages + 1)]
-    head = _head(title, n_entries, facts or {}, failures or {})
-    remaining = iter(entries)
+    remaining = iter(cards)
     written = 0
     for number, page in enumerate(paths, start=1):
         with replacing(page) as file:
-            written += _write_page(
-                file, title, head, islice(remaining, min(per_page, n_entries - written)), paths, number
-            )
+            part = islice(remaining, min(per_page, n_entries - written))
+            written += _write_page(file, frame, part, paths, number)
             if written != min(number * per_page, n_entries):
                 raise ValueError(f"entries must be n_entries = {n_entries}, got only {written}")
     if next(remaining, None) is not None:
@@ -185,6 +234,55 @@ def write_pages(
     return paths
 
 
+def run_header(title: str, n_entries: int, facts: Mapping[str, str], failures: Mapping[str, str]) -> str:
+    """HTML of a run's title, the number of its images, facts about it, and what failed."""
+    count = f"{n_entries} image" + ("" if n_entries == 1 else "s")
+    if failures:
+        count += f", {len(failures)} more failed"
+    parts = [f"<h1>{html_text(title)}</h1>\n<p>{count}</p>\n"]
+    if facts:
+        items = "".join(
+            f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>\n"
+            for name, value in facts.items()
+        )
+        parts.append(f'<dl class="facts">\n{items}</dl>\n')
+    if failures:
+        items = "".join(
+            f"<li><b>{html_text(name)}</b>: {html_text(reason)}</li>\n" for name, reason in failures.items()
+        )
+        is_open = " open" if len(failures) <= 5 else ""
+        parts.append(
+            f"<details{is_open}>\n<summary>{len(failures)} failed</summary>\n<ul>\n{items}</ul>\n</details>\n"
+        )
+    return "".join(parts)
+
+
+def picture_button(name: str, panel: Panel, *, tab_stop: bool = True) -> str:
+    """HTML of a picture that the viewer enlarges, `name` and its caption being its alternative text."""
+    caption = html_text(panel.caption)
+    stop = "" if tab_stop else ' tabindex="-1"'
+    return (
+        f'<figure><button type="button"{stop}><img src="data:image/jpeg;base64,{panel.jpeg}" '
+        f'alt="{html_text(name)}: {caption}" width="{panel.width}" height="{panel.height}" decoding="async"></button>'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def html_text(text: str) -> str:
+    """For HTML text and attributes; bytes of a file's name that are no UTF-8 become question marks."""
+    return escape(text.encode("utf-8", "replace").decode())
+
+
+def url_path(path: str) -> str:
+    """A path, relative to the page, as an address."""
+    return quote(path, errors="surrogateescape")
+
+
+def resource(name: str) -> str:
+    """A style or a script of the package."""
+    return (resources.files("deepspec") / name).read_text("utf-8")
+
+
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -193,11 +291,10 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def _write_page(
-    file: IO[bytes], title: str, head: str, entries: Iterable[Entry], paths: Sequence[Path], number: int
+    file: IO[bytes], frame: Frame, cards: Iterable[str], paths: Sequence[Path], number: int
 ) -> int:
-    """Write one page and return how many entries it holds."""
+    """Write one page and return how many cards it holds."""
     navigation = _navigation(paths, number)
-    resource = resources.files("deepspec")
     before = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -205,31 +302,30 @@ def _write_page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{_text(title)}{f", page {number}" if number > 1 else ""}</title>
+<title>{html_text(frame.title)}{f", page {number}" if number > 1 else ""}</title>
 <link rel="icon" href="data:,">
 <style>
-{(resource / "page.css").read_text("utf-8")}</style>
+{frame.style}</style>
 </head>
 <body>
 <header>
-{head}{navigation}{_CONTROLS}</header>
+{frame.header}{navigation}</header>
 <main>
-<ul id="entries">
+{frame.first if number == 1 else frame.later}{frame.controls}<ul id="entries" class="pictures">
 """
     after = f"""</ul>
 </main>
 <footer>
-{navigation}<p>y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value.</p>
-</footer>
+{navigation}{frame.footer}</footer>
 {_VIEWER}<script>
-{(resource / "page.js").read_text("utf-8")}</script>
+{resource("viewer.js")}{frame.script}</script>
 </body>
 </html>
 """
     count = 0
     file.write(before.encode())
-    for entry in entries:
-        file.write(_card(entry).encode())
+    for card in cards:
+        file.write(card.encode())
         count += 1
     file.write(after.encode())
     return count
@@ -255,67 +351,28 @@ _VIEWER = """<dialog id="viewer" aria-label="Enlarged picture">
 """
 
 
-def _head(title: str, n_entries: int, facts: Mapping[str, str], failures: Mapping[str, str]) -> str:
-    count = f"{n_entries} image" + ("" if n_entries == 1 else "s")
-    if failures:
-        count += f", {len(failures)} more failed"
-    parts = [f"<h1>{_text(title)}</h1>\n<p>{count}</p>\n"]
-    if facts:
-        items = "".join(
-            f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>\n" for name, value in facts.items()
-        )
-        parts.append(f'<dl class="facts">\n{items}</dl>\n')
-    if failures:
-        items = "".join(
-            f"<li><b>{_text(name)}</b>: {_text(reason)}</li>\n" for name, reason in failures.items()
-        )
-        is_open = " open" if len(failures) <= 5 else ""
-        parts.append(
-            f"<details{is_open}>\n<summary>{len(failures)} failed</summary>\n<ul>\n{items}</ul>\n</details>\n"
-        )
-    return "".join(parts)
-
-
 def _navigation(paths: Sequence[Path], number: int) -> str:
     """Links to the neighbouring pages, or nothing where there is one page."""
     if len(paths) == 1:
         return ""
     links = [f"<span>page {number} of {len(paths)}</span>"]
     if number > 1:
-        links.insert(0, f'<a rel="prev" href="{_href(paths[number - 2].name)}">← previous</a>')
+        links.insert(0, f'<a rel="prev" href="{url_path(paths[number - 2].name)}">← previous</a>')
     if number < len(paths):
-        links.append(f'<a rel="next" href="{_href(paths[number].name)}">next →</a>')
+        links.append(f'<a rel="next" href="{url_path(paths[number].name)}">next →</a>')
     return f'<nav aria-label="Pages">{" ".join(links)}</nav>\n'
 
 
 def _card(entry: Entry) -> str:
-    name = _text(entry.name)
+    name = html_text(entry.name)
     score = "" if entry.score is None else f' data-score="{float(entry.score)!r}"'
     shown_score = "" if entry.score is None else f'<span class="score">score {entry.score:.2f}</span> '
-    heading = name if entry.link is None else f'<a href="{_href(entry.link)}">{name}</a>'
+    heading = name if entry.link is None else f'<a href="{url_path(entry.link)}">{name}</a>'
     # One stop of the tab key an entry: in the viewer, arrow keys reach the other pictures.
-    first = _figure(entry.name, entry.panels[0])
-    others = [_figure(entry.name, panel, ' tabindex="-1"') for panel in entry.panels[1:]]
+    first = picture_button(entry.name, entry.panels[0])
+    others = [picture_button(entry.name, panel, tab_stop=False) for panel in entry.panels[1:]]
     strip = f'<div class="strip">\n{"".join(others)}</div>\n' if others else ""
     return (
         f'<li data-name="{name}"{score}>\n{first}{strip}'
-        f"<h2>{heading}</h2>\n<p>{shown_score}{_text(entry.text)}</p>\n</li>\n"
+        f"<h2>{heading}</h2>\n<p>{shown_score}{html_text(entry.text)}</p>\n</li>\n"
     )
-
-
-def _figure(name: str, panel: Panel, button: str = "") -> str:
-    caption = _text(panel.caption)
-    return (
-        f'<figure><button type="button"{button}><img src="data:image/jpeg;base64,{panel.jpeg}" '
-        f'alt="{_text(name)}: {caption}" width="{panel.width}" height="{panel.height}" decoding="async"></button>'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _text(text: str) -> str:
-    """For HTML text and attributes; bytes of a file's name that are no UTF-8 become question marks."""
-    return escape(text.encode("utf-8", "replace").decode())
-
-
-def _href(path: str) -> str:
-    return quote(path, errors="surrogateescape")
