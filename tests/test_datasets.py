@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepspec import images
 from deepspec.datasets import TrueBox, load_dataset
 
 VOC_XML = """<annotation>
@@ -59,6 +60,33 @@ def test_voc_masks_join_the_classes_and_leave_void_out(voc: Path) -> None:
     # SBD's come first where they were added.
     write_image(voc / "VOCdevkit" / "VOC2012" / "SegmentationClassAug" / "c.png", [[1]])
     assert example.mask()[0].tolist() == [[True]]
+
+
+def test_voc_labels_are_the_indices_of_the_palette(voc: Path) -> None:
+    top = voc / "VOCdevkit" / "VOC2012"
+    dataset = load_dataset("voc2012", voc, split="seg-val")
+    write_palette(top / "SegmentationClass" / "c.png", [[0, 3, 255], [20, 0, 255]])
+    labels = dataset[0].labels()
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[0, 3, 255], [20, 0, 255]]
+    # SBD's come first where they were added.
+    write_palette(top / "SegmentationClassAug" / "c.png", [[1]])
+    assert dataset[0].labels().tolist() == [[1]]
+    assert dataset.class_names is not None
+    assert len(dataset.class_names) == 21
+    assert [dataset.class_names[i] for i in (0, 1, 15, 20)] == [
+        "background",
+        "aeroplane",
+        "person",
+        "tvmonitor",
+    ]
+    assert dataset[:1].class_names == dataset.class_names
+
+
+def write_palette(path: Path, labels: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        images.write_labels(np.asarray(labels), file)
 
 
 def coco(images: list[str], annotations: list[tuple[int, list[float], int]]) -> str:
@@ -124,6 +152,47 @@ def test_masks_beside_images(tmp_path: Path, name: str, folder: str, images: str
         dataset[0].boxes()
     if name != "folder":
         assert len(load_dataset(name, tmp_path)) == 2
+
+
+@pytest.mark.parametrize("beside", ["labels", "masks and labels", "annotations and labels"])
+def test_a_folder_may_have_class_labels(tmp_path: Path, beside: str) -> None:
+    write_image(tmp_path / "images" / "sub" / "a.jpg")
+    write_image(tmp_path / "images" / "b.jpg")
+    write_palette(tmp_path / "labels" / "sub" / "a.png", [[0, 2, 255]])
+    write_image(tmp_path / "labels" / "b.png", [[1, 0, 0]])  # gray
+    if beside.startswith("masks"):
+        for name in ("sub/a", "b"):
+            write_image(tmp_path / "masks" / f"{name}.png", [[255, 0, 0]])
+    elif beside.startswith("annotations"):
+        write_text(tmp_path / "annotations.json", coco(["b.jpg", "sub/a.jpg"], []))
+    dataset = load_dataset("folder", tmp_path)
+    assert [example.image.name for example in dataset] == ["b.jpg", "a.jpg"]
+    assert [example.labels().tolist() for example in dataset] == [[[1, 0, 0]], [[0, 2, 255]]]
+    # Where there are no masks, they follow from the labels.
+    mask, valid = dataset[1].mask()
+    if beside.startswith("masks"):
+        assert (mask.tolist(), valid.tolist()) == ([[True, False, False]], [[True, True, True]])
+    else:
+        assert (mask.tolist(), valid.tolist()) == ([[False, True, False]], [[True, True, False]])
+    assert dataset.class_names is None
+    write_text(tmp_path / "classes.txt", "nothing\npotted plant\nsofa\n")
+    assert load_dataset("folder", tmp_path).class_names == ("nothing", "potted plant", "sofa")
+    for wrong in ("", "a\n\nb\n", "a\n" * 256):
+        write_text(tmp_path / "classes.txt", wrong)
+        with pytest.raises(ValueError, match=r"classes\.txt must have a name in each of 1 to 255 lines"):
+            load_dataset("folder", tmp_path)
+
+
+def test_labels_that_are_not_there_or_no_labels_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg")
+    write_image(tmp_path / "masks" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.jpg: the dataset has no class labels"):
+        load_dataset("folder", tmp_path)[0].labels()
+    write_image(tmp_path / "labels" / "a.png", np.zeros((2, 2, 3)))
+    with pytest.raises(
+        OSError, match=r"labels/a\.png cannot .* expected a palette or 8 bits of gray, got mode RGB"
+    ):
+        load_dataset("folder", tmp_path)[0].labels()
 
 
 def test_a_folder_may_have_cocos_boxes(tmp_path: Path) -> None:

@@ -166,8 +166,10 @@ def test_confusion_by_hand() -> None:
     # Class 0 with cluster 1: 2 of 3; class 1 with cluster 0: 2 of 3.
     np.testing.assert_allclose(matrix.iou(), [[0, 2 / 3], [2 / 3, 1 / 5]])
     np.testing.assert_array_equal(matrix.match(), [1, 0])
+    np.testing.assert_array_equal(matrix.matched(), [[2, 0], [1, 2]])
     np.testing.assert_allclose(matrix.class_iou(), [2 / 3, 2 / 3])
     assert matrix.mean_iou() == pytest.approx(2 / 3)
+    assert matrix.accuracy() == pytest.approx(4 / 5)
     matrix.add([[0]], [[0]])  # counted on
     assert matrix.counts.sum() == 6
 
@@ -184,6 +186,19 @@ def test_majority_joins_clusters_and_hungarian_does_not() -> None:
     matrix.add([[0, 1, 1]], [[0, 1, 2]])
     np.testing.assert_allclose(np.nan_to_num(matrix.class_iou(), nan=-1), [1, 0.5, 0, -1])
     assert matrix.mean_iou() == 0.5
+
+
+@pytest.mark.parametrize("empty", range(4))
+def test_a_cluster_without_pixels_takes_no_class(empty: int) -> None:
+    # Cluster a is class 0, b is class 1; c overlaps with these alone, less, and is left for class 2.
+    labels, truth = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 2, 2]]), np.array([[0, 0, 0, 0, 1, 1, 1, 1, 0, 1]])
+    matrix = ConfusionMatrix(3, 4)
+    matrix.add(labels + (labels >= empty), truth)
+    matrix.add([[empty]], [[255]])  # of void alone
+    assert np.delete(matrix.match(), empty).tolist() == [0, 1, 2]
+    # Were c left over, the union of class 0 would be 6.
+    np.testing.assert_allclose(matrix.class_iou(), [4 / 5, 4 / 5, np.nan])
+    assert matrix.accuracy() == pytest.approx(8 / 10)
 
 
 @given(
@@ -216,6 +231,7 @@ def test_bad_labels_are_named(labels: Any, truth: Any, message: str) -> None:
         matrix.add(labels, truth)
     assert matrix.counts.sum() == 0
     assert math.isnan(matrix.mean_iou())
+    assert math.isnan(matrix.accuracy())
     with pytest.raises(ValueError, match="'hungarian' or 'majority', got 'best'"):
         matrix.match("best")
 

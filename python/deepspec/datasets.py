@@ -1,10 +1,10 @@
-"""Public datasets in their official layouts, and folders of one's own: images with true boxes or masks, read lazily."""
+"""Public datasets in their official layouts, and folders of one's own: images and what is true of them, read lazily."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, overload
@@ -18,6 +18,10 @@ from deepspec.graph import check_choice
 from deepspec.inputs import find_images
 
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.uint8]
+
+#: The label of pixels whose class is not known.
+VOID = 255
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Example:
     image: Path
     _boxes: Callable[[], list[TrueBox]] | None = None
     _mask: Callable[[], tuple[Mask, Mask]] | None = None
+    _labels: Callable[[], Labels] | None = None
     center_square: bool = False
 
     def boxes(self) -> list[TrueBox]:
@@ -61,6 +66,8 @@ class Example:
     def mask(self) -> tuple[Mask, Mask]:
         """The true foreground, and the pixels where the truth is known: (H, W) bool each.
 
+        Where there are class labels and no masks, every class but 0 is foreground.
+
         Raises
         ------
         OSError
@@ -68,9 +75,26 @@ class Example:
         ValueError
             The dataset has no masks.
         """
-        if self._mask is None:
+        if self._mask is not None:
+            return self._mask()
+        if self._labels is None:
             raise ValueError(f"{self.image}: the dataset has no masks")
-        return self._mask()
+        labels = self._labels()
+        return (labels > 0) & (labels != VOID), labels != VOID
+
+    def labels(self) -> Labels:
+        """The true classes, (H, W) uint8: 0 is the background, 255 where the class is not known.
+
+        Raises
+        ------
+        OSError
+            The file is missing or damaged.
+        ValueError
+            The dataset has no class labels.
+        """
+        if self._labels is None:
+            raise ValueError(f"{self.image}: the dataset has no class labels")
+        return self._labels()
 
 
 class Dataset(Sequence[Example]):
@@ -80,11 +104,20 @@ class Dataset(Sequence[Example]):
     ----------
     name : str
     root : Path
+    class_names : tuple of str, or None
+        By label, the background's first; None where they are not known.
     """
 
-    def __init__(self, name: str, root: Path, examples: Sequence[Example]) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        examples: Sequence[Example],
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
         self.name = name
         self.root = root
+        self.class_names = class_names
         self._examples = tuple(examples)
 
     @overload
@@ -93,7 +126,7 @@ class Dataset(Sequence[Example]):
     def __getitem__(self, index: slice) -> Dataset: ...
     def __getitem__(self, index: int | slice) -> Example | Dataset:
         if isinstance(index, slice):
-            return Dataset(self.name, self.root, self._examples[index])
+            return Dataset(self.name, self.root, self._examples[index], self.class_names)
         return self._examples[index]
 
     def __len__(self) -> int:
@@ -109,6 +142,7 @@ class _Kind:
     source: str  # where it is published
     splits: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()  # names its own folder may have below the root
+    class_names: Callable[[Path], tuple[str, ...] | None] = lambda top: None
 
 
 def load_dataset(
@@ -123,10 +157,11 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        `"voc2007"` and `"voc2012"`: boxes by the detection lists, masks of all classes together by the
-        segmentation lists; `"coco20k"`: boxes; `"cub"`: masks, to be compared within the central square; `"duts"`
-        (DUTS-TE), `"omron"`, `"ecssd"`: masks; `"folder"`: `images/` and `masks/` of the same names, or
-        `images/` and `annotations.json` in COCO's format.
+        `"voc2007"` and `"voc2012"`: boxes by the detection lists, class labels, and masks of all classes together,
+        by the segmentation lists; `"coco20k"`: boxes; `"cub"`: masks, to be compared within the central square;
+        `"duts"` (DUTS-TE), `"omron"`, `"ecssd"`: masks; `"folder"`: `images/` with, of the same names, `masks/` or
+        `labels/` (PNG with a palette, or gray: the values of its pixels are the classes, 255 is not known; names of
+        classes, one a line from label 0 on, in `classes.txt`), or with `annotations.json` in COCO's format.
     root : path
         The dataset's folder, or the one above it.
     split : str, optional
@@ -141,7 +176,7 @@ def load_dataset(
     OSError
         A file is missing; the message says which, and where the dataset is published.
     ValueError
-        The name or split is unknown, or the list names images that the dataset does not have.
+        The name or split is unknown, the list names images that the dataset does not have, or classes have no names.
     """
     check_choice("dataset", name, DATASETS)
     kind = _KINDS[name]
@@ -161,7 +196,7 @@ def load_dataset(
         raise FileNotFoundError(f"{name}: no images in {top}; {kind.source}")
     if image_list is not None:
         examples = _cut_down(examples, Path(image_list))
-    return Dataset(name, top, examples)
+    return Dataset(name, top, examples, kind.class_names(top))
 
 
 def _top(name: str, root: Path, kind: _Kind) -> Path:
@@ -205,7 +240,8 @@ def _voc(top: Path, split: str) -> list[Example]:
         Example(
             top / "JPEGImages" / f"{stem}.jpg",
             partial(_voc_boxes, top / "Annotations" / f"{stem}.xml"),
-            partial(_voc_mask, top, stem),
+            None,
+            partial(_voc_labels, top, stem),
         )
         for stem in stems
     ]
@@ -224,12 +260,21 @@ def _voc_boxes(path: Path) -> list[TrueBox]:
     return [TrueBox(xmin - 1, ymin - 1, xmax, ymax) for xmin, ymin, xmax, ymax in sides]
 
 
-def _voc_mask(top: Path, stem: str) -> tuple[Mask, Mask]:
-    """Any class is foreground; 255 is not known. SBD's masks where they were added."""
+def _voc_labels(top: Path, stem: str) -> Labels:
+    """SBD's where they were added."""
     folders = [top / name for name in ("SegmentationClassAug", "SegmentationClass")]
     path = next((folder / f"{stem}.png" for folder in folders if (folder / f"{stem}.png").exists()), None)
-    labels = _read_gray(_existing(folders[1] / f"{stem}.png") if path is None else path, palette=True)
-    return (labels > 0) & (labels != 255), labels != 255
+    return read_labels(_existing(folders[1] / f"{stem}.png") if path is None else path)
+
+
+_VOC_CLASSES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor"
+)
+
+
+def _voc_class_names(top: Path) -> tuple[str, ...]:
+    return tuple(_VOC_CLASSES.split())
 
 
 # COCO
@@ -298,15 +343,46 @@ def _beside(top: Path, images: str, masks: str) -> list[Example]:
 
 
 def _folder(top: Path) -> list[Example]:
-    annotations = top / "annotations.json"
+    images, labels, annotations = top / "images", top / "labels", top / "annotations.json"
     if annotations.exists():
-        return _coco(annotations, _existing(top / "images"))
-    return _beside(top, "images", "masks")
+        examples = _coco(annotations, _existing(images))
+    elif labels.is_dir() and not (top / "masks").is_dir():
+        examples = [Example(item.path) for item in find_images([_existing(images)])]
+    else:
+        examples = _beside(top, "images", "masks")
+    if not labels.is_dir():
+        return examples
+    files = [(labels / example.image.relative_to(images)).with_suffix(".png") for example in examples]
+    return [
+        replace(example, _labels=partial(read_labels, file))
+        for example, file in zip(examples, files, strict=True)
+    ]
+
+
+def _folder_class_names(top: Path) -> tuple[str, ...] | None:
+    file = top / "classes.txt"
+    if not file.exists():
+        return None
+    names = tuple(line.strip() for line in file.read_text("utf-8").rstrip().splitlines())
+    if not 1 <= len(names) <= VOID or not all(names):
+        raise ValueError(f"{file} must have a name in each of 1 to {VOID} lines, the first of label 0")
+    return names
 
 
 def read_mask(path: Path) -> Mask:
     """Foreground, (H, W) bool: where a gray picture is above one half. OSError where it cannot be read."""
-    return _read_gray(path) > 127
+    return _read_picture(path, lambda file: file.convert("L")) > 127
+
+
+def read_labels(path: Path) -> Labels:
+    """Labels, (H, W) uint8: the pixels of a picture with a palette, or a gray one. OSError where it cannot be read."""
+    return _read_picture(path, _single_channel)
+
+
+def _single_channel(file: Image.Image) -> Image.Image:
+    if file.mode not in ("P", "L", "1"):
+        raise ValueError(f"expected a palette or 8 bits of gray, got mode {file.mode}")
+    return file
 
 
 def _half(path: Path) -> tuple[Mask, Mask]:
@@ -314,19 +390,19 @@ def _half(path: Path) -> tuple[Mask, Mask]:
     return mask, np.ones_like(mask)
 
 
-def _read_gray(path: Path, *, palette: bool = False) -> NDArray[np.uint8]:
+def _read_picture(path: Path, channel: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as file:
-            return np.asarray(file if palette else file.convert("L"), np.uint8)
+            return np.asarray(channel(file), np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
-        raise OSError(f"{path} cannot be read as a mask: {error}") from error
+        raise OSError(f"{path} cannot be read as a mask or labels: {error}") from error
 
 
 _VOC = "PASCAL VOC is published at http://host.robots.ox.ac.uk/pascal/VOC/"
 _VOC_SPLITS = ("trainval", "train", "val", "seg-train", "seg-val", "seg-trainval", "seg-trainaug")
 _KINDS = {
-    "voc2007": _Kind(_voc, _VOC, _VOC_SPLITS, ("VOCdevkit/VOC2007", "VOC2007")),
-    "voc2012": _Kind(_voc, _VOC, _VOC_SPLITS, ("VOCdevkit/VOC2012", "VOC2012")),
+    "voc2007": _Kind(_voc, _VOC, _VOC_SPLITS, ("VOCdevkit/VOC2007", "VOC2007"), _voc_class_names),
+    "voc2012": _Kind(_voc, _VOC, _VOC_SPLITS, ("VOCdevkit/VOC2012", "VOC2012"), _voc_class_names),
     "coco20k": _Kind(
         _coco20k, "COCO's train2014 is published at https://cocodataset.org", (), ("COCO", "coco")
     ),
@@ -354,7 +430,11 @@ _KINDS = {
         (),
         ("ECSSD",),
     ),
-    "folder": _Kind(_folder, "expected are images/ with masks/ beside it, or with annotations.json"),
+    "folder": _Kind(
+        _folder,
+        "expected are images/ with masks/ or labels/ beside it, or with annotations.json",
+        class_names=_folder_class_names,
+    ),
 }
 
 #: Names that `load_dataset` knows.

@@ -257,8 +257,8 @@ class ConfusionMatrix:
         Parameters
         ----------
         how : {"hungarian", "majority"}
-            One to one with the largest sum of IoU, clusters left over to class 0; or each cluster to the class it has
-            the largest IoU with.
+            One to one with the largest sum of IoU, clusters left over and those without a pixel to class 0; or each
+            cluster to the class it has the largest IoU with.
 
         Raises
         ------
@@ -273,15 +273,22 @@ class ConfusionMatrix:
         from scipy.optimize import linear_sum_assignment
 
         classes = np.zeros(iou.shape[1], np.int64)
-        rows, columns = linear_sum_assignment(iou, maximize=True)
-        classes[columns] = rows
+        # A cluster without a pixel would take a class from one that overlaps with none of those left, for nothing.
+        occurring = np.flatnonzero(self.counts.sum(axis=0))
+        rows, columns = linear_sum_assignment(iou[:, occurring], maximize=True)
+        classes[occurring[columns]] = rows
         return classes
 
-    def class_iou(self, how: str = "hungarian") -> Float64:
-        """(n_classes,): IoU of each class with the clusters matched to it; NaN for classes without a pixel."""
+    def matched(self, how: str = "hungarian") -> NDArray[np.int64]:
+        """(n_classes, n_classes): pixels by true class and the class that their cluster is matched to."""
         n_classes = len(self.counts)
         matched = np.zeros((n_classes, n_classes), np.int64)
         np.add.at(matched.T, self.match(how), self.counts.T)
+        return matched
+
+    def class_iou(self, how: str = "hungarian") -> Float64:
+        """(n_classes,): IoU of each class with the clusters matched to it; NaN for classes without a pixel."""
+        matched = self.matched(how)
         right = np.diagonal(matched)
         union = matched.sum(axis=1) + matched.sum(axis=0) - right
         present = self.counts.sum(axis=1) > 0
@@ -291,6 +298,11 @@ class ConfusionMatrix:
         """Mean of `class_iou` over the classes that have pixels; NaN where none has."""
         scores = self.class_iou(how)
         return float(np.nanmean(scores)) if not np.isnan(scores).all() else float("nan")
+
+    def accuracy(self, how: str = "hungarian") -> float:
+        """The share of pixels whose cluster is matched to their class; NaN without pixels."""
+        n_pixels = self.counts.sum()
+        return float(np.trace(self.matched(how)) / n_pixels) if n_pixels else float("nan")
 
 
 # Uncertainty
