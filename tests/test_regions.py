@@ -192,7 +192,11 @@ def test_threshold_cuts_higher() -> None:
         (segment_object, {"partition": ""}, "partition must be one of"),
         (segment_object, {"threshold": np.nan}, "threshold must be finite, got nan"),
         (segment_regions, {"resolution": "full"}, "resolution must be 'image' or 'grid', got 'full'"),
-        (segment_regions, {"background": "largest"}, "background must be 'border' or 'size', got 'largest'"),
+        (
+            segment_regions,
+            {"background": "largest"},
+            "background must be one of 'border', 'size', got 'largest'",
+        ),
         (segment_regions, {"n_segments": 21}, "between 1 and the number of cells 20, got 21"),
         (segment_regions, {"n_segments": 0}, "got 0"),
         (segment_regions, {"n_segments": 2.5}, "whole number between 1 and .* got 2.5"),

@@ -15,7 +15,7 @@ from deepspec.evaluation import MEASURES
 from deepspec.graph import AFFINITIES
 from deepspec.layers import FACETS
 from deepspec.refine import REFINEMENTS
-from deepspec.regions import FOREGROUNDS, PARTITIONS
+from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
 from deepspec.reproduce import TABLES
 from deepspec.tasks import TASKS
 
@@ -285,7 +285,7 @@ def _add_task(group: Any, options: Any) -> None:
         )
         group.add_argument(
             "--background",
-            choices=("border", "size"),
+            choices=BACKGROUNDS,
             default=options["background"],
             help="segment 0 has most of the border, or is the largest (%(default)s)",
         )

@@ -160,6 +160,11 @@ class Backbone:
         # Hooks belong to the network, so that one forward pass runs at a time.
         self._turn = threading.Lock()
 
+    @property
+    def unit(self) -> tuple[int, int]:
+        """(height, width) in pixels: the least an image can have, and what its sides are cropped to a multiple of."""
+        return self._unit
+
     def __call__(self, image: Image8) -> Features:
         """Features of an image.
 

@@ -92,6 +92,14 @@ def extract_all(pictures: Sequence[Image8], features: FeatureSource) -> list[Fea
     return [_checked(image, result, source) for image, result in zip(pictures, found, strict=True)]
 
 
+def embed_all(pictures: Sequence[Image8], source: Any) -> NDArray[np.float32]:
+    """One vector for each picture: the source's own where it has one, else the mean of its cells."""
+    if hasattr(source, "embed"):
+        found: NDArray[np.float32] = source.embed(pictures)
+        return found
+    return np.stack([extract(picture, source).array.mean(axis=(0, 1)) for picture in pictures])
+
+
 @lru_cache(maxsize=1)
 def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     """The source of a name, kept until another is asked for: loading a network takes seconds.

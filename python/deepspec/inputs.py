@@ -76,6 +76,15 @@ def find_images(
     return list(inputs.values())
 
 
+def fingerprint(path: Path) -> dict[str, int] | None:
+    """What tells whether a file is still the same, as make and rsync see it; None where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
 def _in_folder(folder: Path, without: Sequence[Path]) -> list[Input]:
     closed = {path.resolve() for path in without}
     found = []

@@ -13,7 +13,7 @@ from typing import Any
 from deepspec import _core, coco, pages
 from deepspec._files import locked, remove_leftovers, write_json
 from deepspec.decomposition import Decomposition
-from deepspec.inputs import Input
+from deepspec.inputs import Input, fingerprint
 from deepspec.tasks import TASKS, Answer
 
 FOLDERS = ("eigenvectors", "masks", "labels", "plots", ".records")
@@ -65,7 +65,7 @@ class Outputs:
     def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
         """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the task."""
         with ExitStack() as stack:
-            with _errors_of(self.folder):
+            with writing_to(self.folder):
                 stack.enter_context(locked(self.folder / ".records" / "lock"))
                 remove_leftovers(self.folder, FOLDERS)
                 if overwrite:
@@ -75,7 +75,7 @@ class Outputs:
 
     def record(self, item: Input) -> dict[str, Any] | None:
         """What was found in an image: `line`, `score`, `coco`. None where it is to be done (again)."""
-        record = _read_record(self._record_path(item))
+        record = read_record(self._record_path(item))
         if record is None or record["source"] != fingerprint(item.path):
             return None
         return record if all(path.exists() for path in self._files(item).values()) else None
@@ -93,7 +93,7 @@ class Outputs:
         OutputError
         """
         files = self._files(item)
-        with _errors_of(self.folder):
+        with writing_to(self.folder):
             for name, path in files.items():
                 self._write_part(name, path, item, d, answer)
             record = {
@@ -108,21 +108,21 @@ class Outputs:
 
     def remove(self, item: Input) -> None:
         """Delete what is there of an image that is about to be done."""
-        with _errors_of(self.folder):
+        with writing_to(self.folder):
             for path in (self._record_path(item), *self._files(item).values()):
                 path.unlink(missing_ok=True)
 
     def finish(self, inputs: Sequence[Input], failed: dict[str, str]) -> None:
         """Write what is about all images: the COCO file, the page and `run.json`."""
-        with _errors_of(self.folder):
+        with writing_to(self.folder):
             done = [item for item in inputs if str(item.path) not in failed]
             dataset = TASKS[self._task].dataset
             if dataset is not None:
-                records = (_read_json(self._record_path(item)) for item in done)
+                records = (read_json(self._record_path(item)) for item in done)
                 write_json(coco.dataset(record["coco"] for record in records), self.folder / dataset)
             if self._page:
                 pages.write_pages(
-                    (pages.Entry.from_json(_read_json(self._files(item)["page"])) for item in done),
+                    (pages.Entry.from_json(read_json(self._files(item)["page"])) for item in done),
                     self.folder / f"{self._task}.html",
                     n_entries=len(done),
                     title=f"deepspec {self._task}",
@@ -165,7 +165,7 @@ class Outputs:
 
     def _remove_all(self) -> None:
         for path in self._records.rglob("*.json"):
-            for name in (_read_record(path) or {"files": []})["files"]:
+            for name in (read_record(path) or {"files": []})["files"]:
                 (self.folder / name).unlink(missing_ok=True)
             path.unlink()
 
@@ -181,16 +181,7 @@ class Outputs:
         write_json({**self._read_runs(), self._task: run}, self.folder / "run.json")
 
     def _read_runs(self) -> dict[str, Any]:
-        return _read_json(self.folder / "run.json") or {}
-
-
-def fingerprint(path: Path) -> dict[str, int] | None:
-    """What tells whether a file is still the same, as make and rsync see it; None where it cannot be seen."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return read_json(self.folder / "run.json") or {}
 
 
 def versions() -> dict[str, str]:
@@ -214,7 +205,7 @@ _USED = (
 
 
 @contextmanager
-def _errors_of(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Iterator[None]:
     """Tell what cannot be written from what cannot be read."""
     try:
         yield
@@ -225,16 +216,16 @@ def _errors_of(folder: Path) -> Iterator[None]:
         raise OutputError(f"{error.filename or folder}: cannot be written: {reason}") from error
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """None where it is missing, or empty as a machine that lost its power may leave it."""
     try:
-        record: dict[str, Any] | None = _read_json(path)
+        record: dict[str, Any] | None = read_json(path)
     except ValueError:
         return None
     return record
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """None where there is no such file."""
     try:
         return json.loads(path.read_bytes())

@@ -1,4 +1,3 @@
-"use strict";
 {
   const find = (selector) => document.querySelector(selector);
   const list = find("#entries");
@@ -29,32 +28,4 @@
   // A browser keeps what was chosen when the page is loaded again.
   sort();
   filter();
-
-  const viewer = find("#viewer");
-  let pictures = [];
-  let current = 0;
-  const show = (index) => {
-    if (!pictures[index]) return;
-    current = index;
-    const picture = pictures[index];
-    viewer.querySelector("img").src = picture.src;
-    viewer.querySelector("img").alt = picture.alt;
-    viewer.querySelector("figcaption").textContent = picture.alt;
-    find("#previous").disabled = index === 0;
-    find("#next").disabled = index === pictures.length - 1;
-  };
-  list.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    pictures = [...list.querySelectorAll("li:not([hidden]) img")];
-    show(pictures.indexOf(button.querySelector("img")));
-    viewer.showModal();
-  });
-  find("#previous").addEventListener("click", () => show(current - 1));
-  find("#next").addEventListener("click", () => show(current + 1));
-  viewer.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(current - 1);
-    if (event.key === "ArrowRight") show(current + 1);
-  });
-  viewer.querySelector("figure").addEventListener("click", () => viewer.close());
 }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from colorsys import hsv_to_rgb
 from dataclasses import asdict, dataclass
 from html import escape
 from importlib import resources
@@ -17,31 +14,20 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
 
 from deepspec._files import replacing
 from deepspec.decomposition import Decomposition
+from deepspec.pictures import (
+    Panel,
+    check_labels,
+    draw_box,
+    eigenvector,
+    outline_mask,
+    panel,
+    scaled,
+    shade_segments,
+)
 from deepspec.regions import Box
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of an entry.
-
-    Attributes
-    ----------
-    caption : str
-        What it shows: "box", "segments", "y₁".
-    width, height : int
-        In pixels.
-    jpeg : str
-        The file, in base64.
-    """
-
-    caption: str
-    width: int
-    height: int
-    jpeg: str
 
 
 @dataclass(frozen=True)
@@ -114,30 +100,24 @@ def panels(
     ValueError
         The mask or the labels do not fit the image, or the height is below 1.
     """
-    if height < 1:
-        raise ValueError(f"height must be at least 1 pixel, got {height}")
-    for name, array in (("mask", mask), ("labels", labels)):
-        if array is not None and array.shape != d.image.shape[:2]:
-            raise ValueError(f"{name} must have the image's shape {d.image.shape[:2]}, got {array.shape}")
-    if labels is not None and not 0 <= labels.min() <= labels.max() <= 255:
-        raise ValueError(f"labels must be in [0, 255], got [{labels.min()}, {labels.max()}]")
-    rows, columns = d.image.shape[:2]
-    scale = min(height / rows, 2 * height / columns)
-    size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    image = Image.fromarray(d.image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if mask is not None and mask.shape != d.image.shape[:2]:
+        raise ValueError(f"mask must have the image's shape {d.image.shape[:2]}, got {mask.shape}")
+    if labels is not None:
+        check_labels(labels, d.image)
+    image, scale = scaled(d.image, height)
     pictures = {}
     if labels is not None:
-        pictures["segments"] = _segments(image, labels)
+        pictures["segments"] = shade_segments(image, labels)
     drawn = image.copy()
     if mask is not None:
-        drawn = _with_mask(drawn, mask)
+        drawn = outline_mask(drawn, mask)
     if box is not None:
-        _draw_box(drawn, box, scale)
+        draw_box(drawn, box, scale)
     shown = [caption for caption, part in (("object", mask), ("box", box)) if part is not None]
     pictures[" and ".join(shown) or "image"] = drawn
     for index in range(1, min(n_eigenvectors + 1, len(d.pairs.vectors))):
-        pictures["y" + str(index).translate(_SUBSCRIPTS)] = _eigenvector(d, index, size, scale)
-    return [_panel(caption, picture) for caption, picture in pictures.items()]
+        pictures["y" + str(index).translate(_SUBSCRIPTS)] = eigenvector(d, index, image.size, scale)
+    return [panel(caption, picture) for caption, picture in pictures.items()]
 
 
 def write_pages(
@@ -182,18 +162,67 @@ def write_pages(
     OSError
         A page cannot be written.
     """
+    frame = Frame(
+        title,
+        header=run_header(title, n_entries, facts or {}, failures or {}),
+        controls=_CONTROLS,
+        footer="<p>y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value.</p>\n",
+        style=resource("page.css"),
+        script=resource("page.js"),
+    )
+    return write_cards(map(_card, entries), path, n_entries=n_entries, frame=frame, per_page=per_page)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What surrounds the cards of a page. All but the title is HTML, CSS or a script.
+
+    Attributes
+    ----------
+    title : str
+        Of the window, as plain text.
+    header : str
+        Above everything.
+    controls : str
+        Just above the cards.
+    footer : str
+    style, script : str
+    first, later : str
+        Between the header and the controls: on the first page, and on those that follow.
+    """
+
+    title: str
+    header: str
+    controls: str
+    style: str
+    script: str
+    footer: str = ""
+    first: str = ""
+    later: str = ""
+
+
+def write_cards(
+    cards: Iterable[str], path: str | os.PathLike[str], *, n_entries: int, frame: Frame, per_page: int
+) -> list[Path]:
+    """Write pages of cards, each an `<li>`, the way of `write_pages`.
+
+    Raises
+    ------
+    ValueError
+        There are more or fewer cards than `n_entries`, or none fits a page.
+    OSError
+        A page cannot be written.
+    """
     if per_page < 1:
         raise ValueError(f"per_page must be at least 1, got {per_page}")
     n_pages = max(1, -(-n_entries // per_page))
     paths = [_numbered(Path(path), number) for number in range(1, n_pages + 1)]
-    head = _head(title, n_entries, facts or {}, failures or {})
-    remaining = iter(entries)
+    remaining = iter(cards)
     written = 0
     for number, page in enumerate(paths, start=1):
         with replacing(page) as file:
-            written += _write_page(
-                file, title, head, islice(remaining, min(per_page, n_entries - written)), paths, number
-            )
+            part = islice(remaining, min(per_page, n_entries - written))
+            written += _write_page(file, frame, part, paths, number)
             if written != min(number * per_page, n_entries):
                 raise ValueError(f"entries must be n_entries = {n_entries}, got only {written}")
     if next(remaining, None) is not None:
@@ -205,88 +234,56 @@ def write_pages(
     return paths
 
 
+def run_header(title: str, n_entries: int, facts: Mapping[str, str], failures: Mapping[str, str]) -> str:
+    """HTML of a run's title, the number of its images, facts about it, and what failed."""
+    count = f"{n_entries} image" + ("" if n_entries == 1 else "s")
+    if failures:
+        count += f", {len(failures)} more failed"
+    parts = [f"<h1>{html_text(title)}</h1>\n<p>{count}</p>\n"]
+    if facts:
+        items = "".join(
+            f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>\n"
+            for name, value in facts.items()
+        )
+        parts.append(f'<dl class="facts">\n{items}</dl>\n')
+    if failures:
+        items = "".join(
+            f"<li><b>{html_text(name)}</b>: {html_text(reason)}</li>\n" for name, reason in failures.items()
+        )
+        is_open = " open" if len(failures) <= 5 else ""
+        parts.append(
+            f"<details{is_open}>\n<summary>{len(failures)} failed</summary>\n<ul>\n{items}</ul>\n</details>\n"
+        )
+    return "".join(parts)
+
+
+def picture_button(name: str, panel: Panel, *, tab_stop: bool = True) -> str:
+    """HTML of a picture that the viewer enlarges, `name` and its caption being its alternative text."""
+    caption = html_text(panel.caption)
+    stop = "" if tab_stop else ' tabindex="-1"'
+    return (
+        f'<figure><button type="button"{stop}><img src="data:image/jpeg;base64,{panel.jpeg}" '
+        f'alt="{html_text(name)}: {caption}" width="{panel.width}" height="{panel.height}" decoding="async"></button>'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def html_text(text: str) -> str:
+    """For HTML text and attributes; bytes of a file's name that are no UTF-8 become question marks."""
+    return escape(text.encode("utf-8", "replace").decode())
+
+
+def url_path(path: str) -> str:
+    """A path, relative to the page, as an address."""
+    return quote(path, errors="surrogateescape")
+
+
+def resource(name: str) -> str:
+    """A style or a script of the package."""
+    return (resources.files("deepspec") / name).read_text("utf-8")
+
+
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_ACCENT = (227, 26, 28)
-_UNCOVERED = 160  # gray
-# From blue to red, evenly spaced.
-_DIVERGING = np.array(
-    [
-        (16, 58, 122),
-        (59, 128, 191),
-        (157, 200, 226),
-        (247, 247, 246),
-        (244, 176, 141),
-        (208, 82, 70),
-        (122, 8, 34),
-    ]
-)
-
-
-def _segments(image: Image.Image, labels: NDArray[np.integer[Any]]) -> Image.Image:
-    small = Image.fromarray(labels.astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-    ids = np.asarray(small)[..., None]
-    gray = np.asarray(image.convert("L"), np.float32)[..., None]
-    return _rgb(np.where(ids > 0, 0.45 * gray + 0.55 * _segment_colors()[ids[..., 0]], gray))
-
-
-def _segment_colors() -> NDArray[np.float64]:
-    """(256, 3): bright hues, far from those of the labels before; VOC's palette begins too dark for a photograph."""
-    hues = np.arange(256) * (5**0.5 - 1) / 2 % 1
-    return 255 * np.array([hsv_to_rgb(hue, 0.7, 1.0) for hue in hues])
-
-
-def _with_mask(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
-    """What is outside turned grayish and pale, and a soft line where the mask ends."""
-    inside = Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(image.size, Image.Resampling.BOX)
-    soft = np.asarray(inside.filter(ImageFilter.GaussianBlur(1)), np.float32)[..., None] / 255
-    wide = np.asarray(inside.filter(ImageFilter.GaussianBlur(2)), np.float32)[..., None] / 255
-    color = np.asarray(image, np.float32)
-    gray = np.asarray(image.convert("L"), np.float32)[..., None]
-    picture = soft * color + (1 - soft) * (0.55 * gray + 0.45 * 128)
-    # p (1 - p) of a blurred step is a bump on its edge.
-    for line, shade in ((4 * wide * (1 - wide), (255, 255, 255)), (4 * soft * (1 - soft), _ACCENT)):
-        picture = line * np.array(shade) + (1 - line) * picture
-    return _rgb(picture)
-
-
-def _draw_box(image: Image.Image, box: Box, scale: float) -> None:
-    left, top = round(box.xmin * scale), round(box.ymin * scale)
-    right, bottom = max(left, round(box.xmax * scale) - 1), max(top, round(box.ymax * scale) - 1)
-    draw = ImageDraw.Draw(image)
-    # White around the colour keeps it visible on any background.
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(255, 255, 255), width=4)
-    draw.rectangle((left, top, right, bottom), outline=_ACCENT, width=2)
-
-
-def _eigenvector(d: Decomposition, index: int, size: tuple[int, int], scale: float) -> Image.Image:
-    y = d.pairs.vectors[index]
-    # A few extreme cells would leave the rest pale.
-    limit = float(np.quantile(np.abs(y), 0.98)) or 1.0
-    rows, columns = y.shape
-    extent = max(1, round(columns * d.cell[1] * scale)), max(1, round(rows * d.cell[0] * scale))
-    smooth = np.asarray(Image.fromarray(y / np.float32(limit)).resize(extent, Image.Resampling.BILINEAR))
-    levels = np.rint(127.5 * (smooth.clip(-1, 1) + 1)).astype(np.intp)
-    picture = np.full((size[1], size[0], 3), _UNCOVERED, np.uint8)
-    covered = _diverging_colors()[levels[: size[1], : size[0]]]
-    picture[: covered.shape[0], : covered.shape[1]] = covered
-    return Image.fromarray(picture)
-
-
-def _diverging_colors() -> NDArray[np.uint8]:
-    """(256, 3): blue, white, red."""
-    stops = np.linspace(0, 255, len(_DIVERGING))
-    channels = [np.interp(np.arange(256), stops, channel) for channel in _DIVERGING.T]
-    return np.stack(channels, axis=1).astype(np.uint8)
-
-
-def _rgb(array: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(np.rint(array).astype(np.uint8))
-
-
-def _panel(caption: str, picture: Image.Image) -> Panel:
-    file = io.BytesIO()
-    picture.save(file, format="jpeg", quality=75, optimize=True)
-    return Panel(caption, *picture.size, base64.b64encode(file.getvalue()).decode())
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -294,11 +291,10 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def _write_page(
-    file: IO[bytes], title: str, head: str, entries: Iterable[Entry], paths: Sequence[Path], number: int
+    file: IO[bytes], frame: Frame, cards: Iterable[str], paths: Sequence[Path], number: int
 ) -> int:
-    """Write one page and return how many entries it holds."""
+    """Write one page and return how many cards it holds."""
     navigation = _navigation(paths, number)
-    resource = resources.files("deepspec")
     before = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -306,31 +302,30 @@ def _write_page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{_text(title)}{f", page {number}" if number > 1 else ""}</title>
+<title>{html_text(frame.title)}{f", page {number}" if number > 1 else ""}</title>
 <link rel="icon" href="data:,">
 <style>
-{(resource / "page.css").read_text("utf-8")}</style>
+{frame.style}</style>
 </head>
 <body>
 <header>
-{head}{navigation}{_CONTROLS}</header>
+{frame.header}{navigation}</header>
 <main>
-<ul id="entries">
+{frame.first if number == 1 else frame.later}{frame.controls}<ul id="entries" class="pictures">
 """
     after = f"""</ul>
 </main>
 <footer>
-{navigation}<p>y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value.</p>
-</footer>
+{navigation}{frame.footer}</footer>
 {_VIEWER}<script>
-{(resource / "page.js").read_text("utf-8")}</script>
+{resource("viewer.js")}{frame.script}</script>
 </body>
 </html>
 """
     count = 0
     file.write(before.encode())
-    for entry in entries:
-        file.write(_card(entry).encode())
+    for card in cards:
+        file.write(card.encode())
         count += 1
     file.write(after.encode())
     return count
@@ -356,67 +351,28 @@ _VIEWER = """<dialog id="viewer" aria-label="Enlarged picture">
 """
 
 
-def _head(title: str, n_entries: int, facts: Mapping[str, str], failures: Mapping[str, str]) -> str:
-    count = f"{n_entries} image" + ("" if n_entries == 1 else "s")
-    if failures:
-        count += f", {len(failures)} more failed"
-    parts = [f"<h1>{_text(title)}</h1>\n<p>{count}</p>\n"]
-    if facts:
-        items = "".join(
-            f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>\n" for name, value in facts.items()
-        )
-        parts.append(f'<dl class="facts">\n{items}</dl>\n')
-    if failures:
-        items = "".join(
-            f"<li><b>{_text(name)}</b>: {_text(reason)}</li>\n" for name, reason in failures.items()
-        )
-        is_open = " open" if len(failures) <= 5 else ""
-        parts.append(
-            f"<details{is_open}>\n<summary>{len(failures)} failed</summary>\n<ul>\n{items}</ul>\n</details>\n"
-        )
-    return "".join(parts)
-
-
 def _navigation(paths: Sequence[Path], number: int) -> str:
     """Links to the neighbouring pages, or nothing where there is one page."""
     if len(paths) == 1:
         return ""
     links = [f"<span>page {number} of {len(paths)}</span>"]
     if number > 1:
-        links.insert(0, f'<a rel="prev" href="{_href(paths[number - 2].name)}">← previous</a>')
+        links.insert(0, f'<a rel="prev" href="{url_path(paths[number - 2].name)}">← previous</a>')
     if number < len(paths):
-        links.append(f'<a rel="next" href="{_href(paths[number].name)}">next →</a>')
+        links.append(f'<a rel="next" href="{url_path(paths[number].name)}">next →</a>')
     return f'<nav aria-label="Pages">{" ".join(links)}</nav>\n'
 
 
 def _card(entry: Entry) -> str:
-    name = _text(entry.name)
+    name = html_text(entry.name)
     score = "" if entry.score is None else f' data-score="{float(entry.score)!r}"'
     shown_score = "" if entry.score is None else f'<span class="score">score {entry.score:.2f}</span> '
-    heading = name if entry.link is None else f'<a href="{_href(entry.link)}">{name}</a>'
+    heading = name if entry.link is None else f'<a href="{url_path(entry.link)}">{name}</a>'
     # One stop of the tab key an entry: in the viewer, arrow keys reach the other pictures.
-    first = _figure(entry.name, entry.panels[0])
-    others = [_figure(entry.name, panel, ' tabindex="-1"') for panel in entry.panels[1:]]
+    first = picture_button(entry.name, entry.panels[0])
+    others = [picture_button(entry.name, panel, tab_stop=False) for panel in entry.panels[1:]]
     strip = f'<div class="strip">\n{"".join(others)}</div>\n' if others else ""
     return (
         f'<li data-name="{name}"{score}>\n{first}{strip}'
-        f"<h2>{heading}</h2>\n<p>{shown_score}{_text(entry.text)}</p>\n</li>\n"
+        f"<h2>{heading}</h2>\n<p>{shown_score}{html_text(entry.text)}</p>\n</li>\n"
     )
-
-
-def _figure(name: str, panel: Panel, button: str = "") -> str:
-    caption = _text(panel.caption)
-    return (
-        f'<figure><button type="button"{button}><img src="data:image/jpeg;base64,{panel.jpeg}" '
-        f'alt="{_text(name)}: {caption}" width="{panel.width}" height="{panel.height}" decoding="async"></button>'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _text(text: str) -> str:
-    """For HTML text and attributes; bytes of a file's name that are no UTF-8 become question marks."""
-    return escape(text.encode("utf-8", "replace").decode())
-
-
-def _href(path: str) -> str:
-    return quote(path, errors="surrogateescape")

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import signal
-import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deepspec import images
-from deepspec._crew import Crew, result
-from deepspec.classical import Classical
-from deepspec.decomposition import check_settings, decompose_features
-from deepspec.features import Features, FeatureSource, extract, extract_all, named, settings_of
+from deepspec.decomposition import Decomposition, check_settings
+from deepspec.decompositions import STAGES, Decomposer, Result, timed
+from deepspec.features import FeatureSource, named, settings_of
 from deepspec.graph import check_choice, check_threads
 from deepspec.inputs import Input, find_images
-from deepspec.outputs import FOLDERS, Outputs, fingerprint
-from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_beside
+from deepspec.outputs import FOLDERS, Outputs
 from deepspec.tasks import TASKS, check_options
 
-STAGES = ("decode", "features", "eigenpairs", "answer", "write")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one image.
-
-    Attributes
-    ----------
-    path : Path
-    name : str
-        The path within the folder that was given, with forward slashes.
-    status : {"done", "kept", "failed"}
-        Kept: an earlier run had done it.
-    line : str
-        The answer, or the reason of the failure, in a line.
-    score : float or None
-        `objectness`, in [0, 1].
-    files : tuple of Path
-        What holds the answer besides the COCO file.
-    seconds : dict
-        By stage; empty for what was kept.
-    """
-
-    path: Path
-    name: str
-    status: str
-    line: str
-    score: float | None = None
-    files: tuple[Path, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
+__all__ = ["STAGES", "Result", "Run", "run"]
 
 
 def run(
@@ -189,10 +145,8 @@ def run(
         outputs.check_settings()
     if threads is None and jobs > 1:
         n_threads = max(1, n_threads // jobs)
-    classical = source if isinstance(source, Classical) else None
-    question = _Question(task, classical, graph, options, outputs)
-    stages = _Stages(question, None if classical else source, jobs, n_threads, batch_size)
-    return Run(found, stages, outputs, overwrite)
+    decomposer = Decomposer(source, graph, _Asked(task, options, outputs), jobs, n_threads, batch_size)
+    return Run(found, decomposer, outputs, overwrite)
 
 
 class Run(Iterator[Result]):
@@ -213,14 +167,16 @@ class Run(Iterator[Result]):
         What determines the results, as plain JSON values.
     """
 
-    def __init__(self, inputs: Sequence[Input], stages: _Stages, outputs: Outputs, overwrite: bool) -> None:
+    def __init__(
+        self, inputs: Sequence[Input], decomposer: Decomposer, outputs: Outputs, overwrite: bool
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
         self.seconds: Counter[str] = Counter()
         self.answers = outputs.answers
         self.settings = outputs.settings
         self._inputs = inputs
-        self._stages = stages
+        self._decomposer = decomposer
         self._outputs = outputs
         self._results = self._work(overwrite)
 
@@ -253,208 +209,34 @@ class Run(Iterator[Result]):
             for item in missing:
                 self._outputs.remove(item)
             if missing:
-                yield from self._stages.take_apart(missing)
+                yield from self._decomposer.take_apart(missing)
             self._outputs.finish(self._inputs, self.failed)
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Asked:
     """What is asked of each image, and where the answer goes."""
 
     task: str
-    classical: Classical | None
-    graph: dict[str, Any]
     options: dict[str, Any]
     outputs: Outputs
 
-
-@dataclass(eq=False)
-class _Picture:
-    """An image on its way."""
-
-    item: Input
-    fingerprint: dict[str, int]
-    image: NDArray[np.uint8]
-    working: NDArray[np.uint8]
-    seconds: dict[str, float]
-    features: Features | None = None
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """The way of images from file to answer: decoding, features and solving beside each other.
-
-    `source` is None for the classical features: numpy work, which the jobs share out among themselves.
-    """
-
-    question: _Question
-    source: Any
-    jobs: int
-    threads: int
-    batch_size: int | None
-
-    def take_apart(self, inputs: Sequence[Input]) -> Iterator[Result]:
-        """Results in about the order of the inputs; a few images at most are on their way at a time."""
-        pending: deque[Future[Result]] = deque()
-        decoder = ThreadPoolExecutor(1) if self.jobs else None
-        solver, workers, solve = self._solver(len(inputs))
-        # The members of a crew work beside each other on the threads there are.
-        threads = max(1, self.threads // workers) if isinstance(solver, Crew) else self.threads
-        finish = partial(_finish, self.question, solve, threads)
-        try:
-            for step in self._with_features(self._decoded(inputs, decoder)):
-                if isinstance(step, Result):
-                    yield step
-                elif solver is None:
-                    yield finish(step)
-                else:
-                    pending.append(solver.submit(finish, step))
-                    while len(pending) > workers + 1:
-                        yield result(pending.popleft())
-            while pending:
-                yield result(pending.popleft())
-        except BrokenProcessPool as error:
-            raise MemoryError(
-                f"one of {self.jobs} jobs was killed, most likely for want of memory: try fewer"
-            ) from error
-        finally:
-            for pool in (decoder, solver):
-                if pool is not None:
-                    pool.shutdown(wait=True, cancel_futures=True)
-
-    def _solver(self, n_images: int) -> tuple[Executor | None, int, Callable[..., Eigenpairs]]:
-        """What works beside the caller's thread, how many images at a time, and how it finds eigenpairs.
-
-        Nothing where both would share the same cores.
-        """
-        device = getattr(getattr(self.source, "device", None), "type", "cpu")
-        if self.jobs == 1 and (self.source is None or device != "cpu"):
-            crew = Crew(self.threads, n_images)
-            return crew, crew.size, partial(eigenpairs_beside, crew)
-        processes = None
-        if self.jobs > 1:
-            # Never forked: the OpenMP runtimes of other libraries hang in forked children.
-            spawn = multiprocessing.get_context("spawn")
-            processes = ProcessPoolExecutor(self.jobs, spawn, _start_worker)
-        return processes, self.jobs, partial(eigenpairs, threads=self.threads)
-
-    def _size(self) -> int:
-        default: int = getattr(self.source, "batch_size", 1)
-        return self.batch_size or default
-
-    def _decoded(self, inputs: Sequence[Input], decoder: Executor | None) -> Iterator[_Picture | Result]:
-        decode = partial(_decode, max_size=self.question.graph["max_size"])
-        if decoder is None:
-            yield from map(decode, inputs)
-            return
-        waiting: deque[Future[_Picture | Result]] = deque()
-        for item in inputs:
-            waiting.append(decoder.submit(decode, item))
-            if len(waiting) > 2 * self._size():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _with_features(self, decoded: Iterable[_Picture | Result]) -> Iterator[_Picture | Result]:
-        """Images of one size go through the network together; at most twice as many wait for their like."""
-        if self.source is None:
-            yield from decoded
-            return
-        size = self._size()
-        waiting: dict[tuple[int, ...], list[_Picture]] = {}
-        for picture in decoded:
-            if isinstance(picture, Result):
-                yield picture
-                continue
-            shape = picture.working.shape
-            waiting.setdefault(shape, []).append(picture)
-            if sum(map(len, waiting.values())) >= 2 * size:
-                shape = max(waiting, key=lambda key: len(waiting[key]))
-            if len(waiting[shape]) >= size or sum(map(len, waiting.values())) >= 2 * size:
-                yield from self._extracted(waiting.pop(shape))
-        for batch in waiting.values():
-            yield from self._extracted(batch)
-
-    def _extracted(self, batch: list[_Picture]) -> Iterator[_Picture | Result]:
-        started = time.perf_counter()
-        try:
-            found = extract_all([picture.working for picture in batch], self.source)
-        except _IMAGE_ERRORS as error:
-            if len(batch) == 1:
-                yield _failed(batch[0].item, error, batch[0].seconds)
-            else:
-                for picture in batch:
-                    yield from self._extracted([picture])
-            return
-        seconds = (time.perf_counter() - started) / len(batch)
-        for picture, features in zip(batch, found, strict=True):
-            picture.features = features
-            picture.seconds["features"] = seconds
-            yield picture
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it has ended, however it did."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-_IMAGE_ERRORS = (OSError, ValueError, MemoryError, ConvergenceError)
-
-
-def _decode(item: Input, max_size: int | None) -> _Picture | Result:
-    started = time.perf_counter()
-    before = fingerprint(item.path)
-    try:
-        image = images.load(item.path)
-        working = images.shrink(image, max_size)
-    except _IMAGE_ERRORS as error:
-        return _failed(item, error, {})
-    seconds = {"decode": time.perf_counter() - started}
-    return _Picture(item, before or {}, image, working, seconds)
-
-
-def _finish(question: _Question, solve: Callable[..., Eigenpairs], threads: int, picture: _Picture) -> Result:
-    """Features or image → eigenpairs → answer → files: what a job does."""
-    item, seconds = picture.item, picture.seconds
-    try:
-        if picture.features is None:
-            assert question.classical is not None
-            with _timed(seconds, "features"):
-                picture.features = extract(picture.working, question.classical)
-        with _timed(seconds, "eigenpairs"):
-            d = decompose_features(
-                picture.image, picture.working, picture.features, **question.graph, solve=solve
-            )
-        with _timed(seconds, "answer"):
-            answer = TASKS[question.task].answer(d, threads, **question.options)
-    except _IMAGE_ERRORS as error:
-        return _failed(item, error, seconds)
-    with _timed(seconds, "write"):
-        question.outputs.write(item, picture.fingerprint, d, answer)
-    files = question.outputs.files(item)
-    return Result(item.path, item.name, "done", answer.line, answer.score, files, seconds)
-
-
-def _failed(item: Input, error: Exception, seconds: dict[str, float]) -> Result:
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    # The file's name stands beside it already.
-    line = " ".join(message.removeprefix(f"{item.path}: ").split()) or type(error).__name__
-    return Result(item.path, item.name, "failed", line, seconds=seconds)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - started
+    def __call__(
+        self,
+        item: Input,
+        source: Mapping[str, int],
+        d: Decomposition,
+        *,
+        threads: int,
+        seconds: dict[str, float],
+    ) -> Result:
+        with timed(seconds, "answer"):
+            answer = TASKS[self.task].answer(d, threads, **self.options)
+        with timed(seconds, "write"):
+            self.outputs.write(item, source, d, answer)
+        return Result(
+            item.path, item.name, "done", answer.line, answer.score, self.outputs.files(item), seconds
+        )
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

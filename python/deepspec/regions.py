@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepspec.clustering import kmeans
 from deepspec.decomposition import Decomposition, covered
 from deepspec.features import border_cells
 from deepspec.graph import check_choice
@@ -68,15 +69,15 @@ def localize(d: Decomposition, *, foreground: str = "smaller", partition: str = 
         front = ~front
     parts, _ = ndimage.label(front, structure=np.ones((3, 3)))
     largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1
-    return _box_of_cells(parts == largest, d.image.shape[:2], d.cell, objectness(d))
+    return box_of_cells(parts == largest, d.image.shape[:2], d.cell, objectness(d))
 
 
-def _box_of_cells(mask: Mask, size: tuple[int, ...], cell: tuple[float, float], score: float) -> Box:
+def box_of_cells(mask: Mask, size: tuple[int, ...], cell: tuple[float, float], score: float) -> Box:
     """The box of some cells of a grid, in pixels of an image of (height, width); at least one pixel wide and high."""
     ranges = []
     for axis in (0, 1):
         hit = np.flatnonzero(mask.any(axis=1 - axis))
-        cells = _cells_of_pixels(size, cell, mask.shape)[axis][: covered(size, mask.shape, cell)[axis]]
+        cells = cells_of_pixels(size, cell, mask.shape)[axis][: covered(size, mask.shape, cell)[axis]]
         start, stop = np.searchsorted(cells, [hit[0], hit[-1] + 1])
         start = min(int(start), len(cells) - 1)
         ranges.append((start, max(start + 1, int(stop))))
@@ -240,21 +241,61 @@ def segment_regions(
         raise ValueError(f"refine={refine!r} needs resolution='image', got 'grid'")
     if resolution not in ("image", "grid"):
         raise ValueError(f"resolution must be 'image' or 'grid', got {resolution!r}")
-    if background not in ("border", "size"):
-        raise ValueError(f"background must be 'border' or 'size', got {background!r}")
-    grid = _second_eigenvector(d).shape
-    points = np.asarray(d.pairs.vectors[1:].reshape(-1, grid[0] * grid[1]).T, np.float64)
-    clusters = _kmeans(points, _number_of_segments(d, n_segments), seed).reshape(grid)
+    check_choice("background", background, BACKGROUNDS)
+    _second_eigenvector(d)
+    n = number_of_segments(d.pairs.values, d.pairs.degrees.size, n_segments)
+    labels = segment_vectors(d.pairs.vectors[1:], n, background=background, seed=seed)
+    if resolution == "grid":
+        return labels
+    coarse: NDArray[np.int32] = _to_image(labels, d)
+    return coarse if refine is None else refine_labels(d.image, coarse, refine, threads=threads)
+
+
+BACKGROUNDS = ("border", "size")
+
+
+def segment_vectors(
+    vectors: NDArray[np.floating[Any]], n_segments: int, *, background: str = "border", seed: int = 0
+) -> NDArray[np.int32]:
+    """Segments of a grid: k-means over the entries of (m, h, w) vectors; the parameters are `segment_regions`'s.
+
+    Returns
+    -------
+    (h, w) int32
+    """
+    check_choice("background", background, BACKGROUNDS)
+    m, *grid = vectors.shape
+    points = np.asarray(vectors.reshape(m, -1).T, np.float64)
+    clusters = kmeans(points, n_segments, seed).reshape(grid)
     sizes = np.bincount(clusters.ravel())
     border_sizes = np.bincount(clusters[border_cells(*grid)], minlength=len(sizes))
     first = int(np.argmax(border_sizes if background == "border" else sizes))
     order = np.argsort(-sizes, kind="stable")
     order = np.concatenate([[first], order[order != first]])
-    labels = np.argsort(order).astype(np.int32)[clusters]
-    if resolution == "grid":
-        return labels
-    coarse: NDArray[np.int32] = _to_image(labels, d)
-    return coarse if refine is None else refine_labels(d.image, coarse, refine, threads=threads)
+    return np.argsort(order).astype(np.int32)[clusters]
+
+
+def number_of_segments(values: NDArray[np.float64], n_cells: int, n_segments: int | str) -> int:
+    """`n_segments` as a number: "auto" is 1 + argmax of values[j + 1] − values[j] over j ≥ 1.
+
+    Raises
+    ------
+    ValueError
+        There are too few cells or eigenvalues, or it is neither a whole number nor "auto".
+    """
+    if isinstance(n_segments, str):
+        if n_segments != "auto":
+            raise ValueError(f"n_segments must be a number or 'auto', got {n_segments!r}")
+        if len(values) < 3:
+            raise ValueError(
+                f"k must be at least 3 for n_segments='auto', got a decomposition with k = {len(values)}"
+            )
+        return int(np.argmax(np.diff(values)[1:])) + 2
+    if not (isinstance(n_segments, Integral) and 1 <= n_segments <= n_cells):
+        raise ValueError(
+            f"n_segments must be a whole number between 1 and the number of cells {n_cells}, got {n_segments}"
+        )
+    return int(n_segments)
 
 
 def objectness(d: Decomposition) -> float:
@@ -327,7 +368,12 @@ def _front(d: Decomposition, partition: str, foreground: str, threshold: float =
     return ~mask if behind else mask
 
 
-def _cells_of_pixels(
+def upsample(grid: NDArray[Any], size: tuple[int, ...], cell: tuple[float, float]) -> NDArray[Any]:
+    """A grid (h, w) at the resolution of an image of (height, width), by nearest neighbour; its edge is repeated."""
+    return grid[np.ix_(*cells_of_pixels(size, cell, grid.shape))]
+
+
+def cells_of_pixels(
     size: tuple[int, ...], cell: tuple[float, float], grid: tuple[int, ...]
 ) -> list[NDArray[np.intp]]:
     """For the pixels along each axis, the cell their centre lies in, or the last one beyond the grid."""
@@ -338,38 +384,4 @@ def _cells_of_pixels(
 
 
 def _to_image(grid: NDArray[Any], d: Decomposition) -> NDArray[Any]:
-    return grid[np.ix_(*_cells_of_pixels(d.image.shape[:2], d.cell, d.pairs.degrees.shape))]
-
-
-def _number_of_segments(d: Decomposition, n_segments: int | str) -> int:
-    values = d.pairs.values
-    if isinstance(n_segments, str):
-        if n_segments != "auto":
-            raise ValueError(f"n_segments must be a number or 'auto', got {n_segments!r}")
-        if len(values) < 3:
-            raise ValueError(
-                f"k must be at least 3 for n_segments='auto', got a decomposition with k = {len(values)}"
-            )
-        return int(np.argmax(np.diff(values)[1:])) + 2
-    cells = d.pairs.degrees.size
-    if not (isinstance(n_segments, Integral) and 1 <= n_segments <= cells):
-        raise ValueError(
-            f"n_segments must be a whole number between 1 and the number of cells {cells}, got {n_segments}"
-        )
-    return int(n_segments)
-
-
-def _kmeans(points: NDArray[np.float64], n_clusters: int, seed: int) -> NDArray[np.intp]:
-    """(n,) cluster numbers 0 … of (n, m) points; every number occurs."""
-    try:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("segments need scikit-learn: pip install 'deepspec[cluster]'") from error
-    scale = max(float(np.abs(points).max()), np.finfo(np.float32).tiny)
-    points = points / scale
-    n_clusters = min(n_clusters, len(np.unique(points.round(6), axis=0)))
-    # One thread: the order in which several add up their parts would show in the last bits.
-    with threadpool_limits(limits=1):
-        found = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(points)
-    return np.unique(found, return_inverse=True)[1].reshape(-1)
+    return upsample(grid, d.image.shape[:2], d.cell)

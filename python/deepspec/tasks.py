@@ -15,7 +15,16 @@ from deepspec._files import replacing
 from deepspec.decomposition import Decomposition
 from deepspec.graph import check_choice
 from deepspec.refine import REFINEMENTS
-from deepspec.regions import FOREGROUNDS, PARTITIONS, Box, find_object, localize, objectness, segment_regions
+from deepspec.regions import (
+    BACKGROUNDS,
+    FOREGROUNDS,
+    PARTITIONS,
+    Box,
+    find_object,
+    localize,
+    objectness,
+    segment_regions,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +189,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "foreground": lambda value: check_choice("foreground", value, FOREGROUNDS),
     "partition": lambda value: check_choice("partition", value, PARTITIONS),
     "n_segments": _check_n_segments,
-    "background": lambda value: check_choice("background", value, ("border", "size")),
+    "background": lambda value: check_choice("background", value, BACKGROUNDS),
     "refine": lambda value: check_choice("refine", value, (*REFINEMENTS, "none")),
     "seed": _check_seed,
     "min_score": _check_min_score,

@@ -1,0 +1,151 @@
+"""The last stage of semantic segmentation: a label map for each image, and what pages and other tools say of it."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec import coco, images
+from deepspec._files import replacing, write_json
+from deepspec.dataset_clusters import DatasetClusters, clusters_of
+from deepspec.inputs import Input, fingerprint
+from deepspec.outputs import read_record, writing_to
+from deepspec.pictures import overlay_panels
+from deepspec.refine import refine_labels
+from deepspec.regions import upsample
+from deepspec.stages import Arrays, Stage, digest
+
+Labels = NDArray[np.int32]
+
+
+class LabelMaps(Stage):
+    """`labels/<image>.png` with the image's size, and a record of it, which is written last.
+
+    The files have the places that users look for, so that another run's are replaced: the record tells whose they
+    are.
+
+    Parameters
+    ----------
+    root, settings, before, threads
+        As of any stage.
+    output : Path
+        The folder that `labels` is in.
+    """
+
+    name = "labels"
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Mapping[str, Any],
+        before: Stage | None,
+        output: Path,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(root, settings, before, threads)
+        self._output = output
+        self._key = self.folder.name
+        self.folder = root / self.name
+
+    @abstractmethod
+    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
+        """The label map at the image's resolution, "labels", and where there is one at the grid's, "grid"."""
+
+    def compute(self, item: Input) -> Arrays:
+        image = images.load(item.path)
+        found = self.label(item, image)
+        for folder, labels in found.items():
+            path = item.below(self._output / folder, ".png")
+            with writing_to(path), replacing(path) as file:
+                images.write_labels(labels, file)
+        return {"image": image, **found}
+
+    def label_path(self, item: Input) -> Path:
+        return item.below(self._output / "labels", ".png")
+
+    def path(self, item: Input) -> Path:
+        return item.below(self.folder, ".json")
+
+    def is_done(self, item: Input) -> bool:
+        record = read_record(self.path(item))
+        return (
+            record is not None
+            and record["key"] == self._key
+            and record["source"] == fingerprint(item.path)
+            and self.label_path(item).exists()
+        )
+
+    def record(self, item: Input) -> dict[str, Any]:
+        """`panels` and `link` for the page, `coco`, and `pixels` and `parts` of each class in the image."""
+        found: dict[str, Any] = json.loads(self.path(item).read_bytes())
+        return found
+
+    def save(self, item: Input, source: Any, arrays: Arrays) -> None:
+        image, labels = arrays["image"], arrays["labels"]
+        record = {
+            "key": self._key,
+            "source": source,
+            "panels": [vars(panel) for panel in overlay_panels(image, labels)],
+            "pixels": {
+                int(label): int(n) for label, n in zip(*np.unique(labels, return_counts=True), strict=True)
+            },
+            "coco": coco.record(item.name, labels.shape, coco.stuff_annotations(labels)),
+        }
+        with writing_to(self.path(item)):
+            write_json(record, self.path(item), indent=None)
+
+
+class ClusterMaps(LabelMaps):
+    """Of segments and their clusters."""
+
+    def __init__(
+        self,
+        root: Path,
+        refine: str,
+        before: Stage,
+        clusters: DatasetClusters,
+        output: Path,
+        threads: int,
+    ) -> None:
+        own = {"refine": refine, "clusters": clusters.key}
+        super().__init__(root, own, before, output, threads)
+        self._clusters = clusters.path
+        self._refine = refine
+
+    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
+        found = self.previous.load(item, "labels", "cell")
+        clusters = np.concatenate([[0], clusters_of(self._clusters, item)]).astype(np.int32)
+        grid = clusters[found["labels"]]
+        labels = upsample(grid, image.shape[:2], tuple(found["cell"]))
+        if self._refine != "none":
+            # The CRF's work grows with the number of labels: those of the image suffice.
+            present, numbered = np.unique(labels, return_inverse=True)
+            numbered = numbered.reshape(labels.shape).astype(np.int32)
+            labels = present[refine_labels(image, numbered, self._refine, threads=self.threads)]
+        return {"labels": labels, "grid": grid}
+
+
+class PredictedMaps(LabelMaps):
+    """Of a network that `training` made."""
+
+    def __init__(self, root: Path, checkpoint: Path, device: str | None, output: Path, threads: int) -> None:
+        super().__init__(root, {"checkpoint": digest_of(checkpoint)}, None, output, threads)
+        self._checkpoint = checkpoint
+        self._device = device
+
+    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
+        return {"labels": _segmenter(self._checkpoint, self._device).predict(image)}
+
+
+@lru_cache(maxsize=1)
+def _segmenter(checkpoint: Path, device: str | None) -> Any:
+    from deepspec import training
+
+    return training.load(checkpoint, device=device)

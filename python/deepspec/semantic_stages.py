@@ -1,0 +1,225 @@
+"""The stages of semantic segmentation (section 3.5): eigenvectors, segments, crops, and the label maps at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepspec import images
+from deepspec.clustering import kmeans
+from deepspec.decomposition import Decomposition
+from deepspec.decompositions import IMAGE_ERRORS, Decomposer, Result, timed
+from deepspec.features import FeatureSource, embed_all, extract, named
+from deepspec.inputs import Input
+from deepspec.regions import Box, box_of_cells, number_of_segments, segment_vectors
+from deepspec.stages import Arrays, Stage
+
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Features by name, loaded where they are first used, or a callable that is there already.
+
+    Attributes
+    ----------
+    features : str or callable
+    options : mapping
+        What a name takes besides.
+    """
+
+    features: FeatureSource
+    options: Mapping[str, Any]
+
+    def load(self) -> Any:
+        # What was loaded last is found by its options, which must be hashable.
+        given = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()
+        }
+        return named(self.features, **given) if isinstance(self.features, str) else self.features
+
+
+class Eigenvectors(Stage):
+    """`vectors` (k − 1, h, w) without the constant one, `values` (k,), `cell` and `size` in the image's pixels."""
+
+    name = "eigenvectors"
+
+    def __init__(
+        self, root: Path, source: Source, settings: Mapping[str, Any], graph: Mapping[str, Any], threads: int
+    ) -> None:
+        super().__init__(root, settings, threads=threads)
+        self._features = source
+        self._graph = dict(graph)
+
+    def __call__(self, items: Sequence[Input]) -> list[Result]:
+        decomposer = Decomposer(self._features.load(), self._graph, self._conclude, 1, self.threads)
+        return list(decomposer.take_apart(items))
+
+    def compute(self, item: Input) -> Arrays:
+        raise NotImplementedError("images are taken apart several at a time")
+
+    def _conclude(
+        self,
+        item: Input,
+        source: Mapping[str, int],
+        d: Decomposition,
+        *,
+        threads: int,
+        seconds: dict[str, float],
+    ) -> Result:
+        arrays: Arrays = {
+            "vectors": d.pairs.vectors[1:],
+            "values": d.pairs.values,
+            "cell": np.array(d.cell),
+            "size": np.array(d.image.shape[:2]),
+        }
+        with timed(seconds, "write"):
+            self.save(item, source, arrays)
+        return Result(item.path, item.name, "done", "", files=(self.path(item),), seconds=seconds)
+
+
+class Segments(Stage):
+    """`labels` (h, w), 0 the background, `cell` and `size`: k-means over the eigenvectors' entries."""
+
+    name = "segments"
+
+    def compute(self, item: Input) -> Arrays:
+        found = self.previous.load(item)
+        own = self.settings[self.name]
+        n = number_of_segments(found["values"], found["vectors"][0].size, own["n_segments"])
+        labels = segment_vectors(found["vectors"], n, background=own["background"], seed=own["seed"])
+        return {"labels": labels, "cell": found["cell"], "size": found["size"]}
+
+
+class Crops(Stage):
+    """`vectors` (n, C), of length 1, of the segments 1 … n, from crops of the image around them."""
+
+    name = "crops"
+
+    def __init__(
+        self, root: Path, source: Source, settings: Mapping[str, Any], before: Stage, threads: int
+    ) -> None:
+        super().__init__(root, settings, before, threads)
+        self._features = source
+
+    def __call__(self, items: Sequence[Input]) -> list[Result]:
+        if getattr(self._features.load(), "batch_size", 1) == 1:
+            return super().__call__(items)
+        return self._together(items)
+
+    def compute(self, item: Input) -> Arrays:
+        crops = self._crops(item)
+        vectors = embed_all(crops, self._features.load()) if crops else np.zeros((0, 0), np.float32)
+        return {"vectors": directions(vectors)}
+
+    def _together(self, items: Sequence[Input]) -> list[Result]:
+        """The crops of all images go through the network together, those of one size in one batch."""
+        try:
+            crops = [self._crops(item) for item in items]
+            vectors = embed_all([crop for of_image in crops for crop in of_image], self._features.load())
+        except IMAGE_ERRORS:
+            # One by one, so that one image's error is not the others'.
+            return super().__call__(items)
+        starts = np.cumsum([0, *map(len, crops)])
+        for item, start, stop in zip(items, starts[:-1], starts[1:], strict=True):
+            self.save(item, self.previous.source(item), {"vectors": directions(vectors[start:stop])})
+        return [Result(item.path, item.name, "done", "", files=(self.path(item),)) for item in items]
+
+    def _crops(self, item: Input) -> list[NDArray[np.uint8]]:
+        found, own = self.previous.load(item), self.settings[self.name]
+        image = images.load(item.path)
+        working = images.shrink(image, own["max_size"])
+        scale = [now / then for now, then in zip(working.shape, image.shape, strict=True)][:2]
+        cell = tuple(side * factor for side, factor in zip(found["cell"], scale, strict=True))
+        least = getattr(self._features.load(), "unit", (8, 8))
+        crops = []
+        for mask in segment_masks(found["labels"]):
+            box = box_of_cells(
+                grown(mask, own["erode"], own["dilate"]), working.shape[:2], (cell[0], cell[1]), 1.0
+            )
+            crops.append(crop(working, box, least))
+        return crops
+
+
+def segment_masks(labels: Labels) -> list[NDArray[np.bool_]]:
+    """Of the segments 1, 2, …"""
+    return [labels == label for label in range(1, int(labels.max()) + 1)]
+
+
+def grown(mask: NDArray[np.bool_], erode: int, dilate: int) -> NDArray[np.bool_]:
+    """A mask without its thin parts and with what is around it; what would vanish is not eroded.
+
+    Beyond the grid's edge the mask goes on as it is there.
+    """
+    core = ndimage.binary_erosion(mask, iterations=erode, border_value=1) if erode else mask
+    core = core if core.any() else mask
+    return np.asarray(ndimage.binary_dilation(core, iterations=dilate) if dilate else core)
+
+
+def crop(image: NDArray[np.uint8], box: Box, least: tuple[int, int]) -> NDArray[np.uint8]:
+    """The box of an image, made at least (height, width) pixels large where the image is."""
+    ranges = []
+    for start, stop, side, length in (
+        (box.ymin, box.ymax, image.shape[0], least[0]),
+        (box.xmin, box.xmax, image.shape[1], least[1]),
+    ):
+        missing = max(0, length - (stop - start))
+        start = max(0, min(start - missing // 2, side - (stop - start) - missing))
+        ranges.append(slice(start, min(side, max(stop, start + length))))
+    return image[ranges[0], ranges[1]]
+
+
+def directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Rows of length 1; rows of zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+
+
+class Patches(Stage):
+    """Every cell of the features' grid a segment (Cluster-Patch): `labels`, `cell`, `size`, `vectors` (h·w, C)."""
+
+    name = "patches"
+
+    def __init__(self, root: Path, source: Source, settings: Mapping[str, Any], threads: int) -> None:
+        super().__init__(root, settings, threads=threads)
+        self._features = source
+
+    def compute(self, item: Input) -> Arrays:
+        image = images.load(item.path)
+        working = images.shrink(image, self.settings[self.name]["max_size"])
+        features = extract(working, self._features.load())
+        rows, columns, channels = features.array.shape
+        cell = [
+            side * then / now
+            for side, then, now in zip(features.cell, image.shape, working.shape, strict=False)
+        ]
+        return {
+            "labels": np.arange(1, rows * columns + 1, dtype=np.int32).reshape(rows, columns),
+            "cell": np.array(cell),
+            "size": np.array(image.shape[:2]),
+            "vectors": directions(features.array.reshape(-1, channels)),
+        }
+
+
+class FeatureSegments(Stage):
+    """k-means over an image's own features (Cluster-Seg): `labels` from 1 on, `cell`, `size`, their mean `vectors`."""
+
+    name = "feature-segments"
+
+    def compute(self, item: Input) -> Arrays:
+        found, own = self.previous.load(item), self.settings[self.name]
+        segments = kmeans(found["vectors"], own["n_segments"], own["seed"])
+        means = [found["vectors"][segments == label].mean(axis=0) for label in range(segments.max() + 1)]
+        labels = (segments + 1).astype(np.int32).reshape(found["labels"].shape)
+        return {
+            "labels": labels,
+            "cell": found["cell"],
+            "size": found["size"],
+            "vectors": directions(np.stack(means)),
+        }

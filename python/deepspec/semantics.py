@@ -1,0 +1,402 @@
+"""A dataset of images without labels → label maps of the classes that occur in it (section 3.5, Table 4)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from deepspec._files import locked, remove_leftovers
+from deepspec.class_names import Names, read_names
+from deepspec.clustering import CLUSTERINGS
+from deepspec.dataset_clusters import DatasetClusters
+from deepspec.decomposition import check_settings
+from deepspec.decompositions import Result, timed
+from deepspec.engines import ENGINES, Engine, LocalEngine, RayEngine
+from deepspec.features import FeatureSource, settings_of
+from deepspec.graph import check_choice, check_threads
+from deepspec.inputs import Input, find_images
+from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps
+from deepspec.outputs import writing_to
+from deepspec.refine import REFINEMENTS
+from deepspec.regions import BACKGROUNDS
+from deepspec.semantic_stages import Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
+from deepspec.stages import Stage
+
+#: Ours, and two that Table 4 compares it with: clusters of all cells of the features' grids, and of the mean features of
+#: what k-means finds in each image's features.
+METHODS = ("deep-spectral", "cluster-patch", "cluster-seg")
+FOLDERS = (".stages", "labels", "grid", "classes")
+
+Progress = Callable[[Iterable[Result], str, int], Iterable[Result]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What became of a dataset.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run. The label maps are in `labels/`, with the images' relative paths.
+    n_clusters : int
+        Ids are 1 … n_clusters; 0 is the background.
+    settings : dict
+        What determines the result, as plain JSON values, by stage.
+    failed : dict
+        Reasons by path: images that have no label map.
+    done : Counter
+        By stage, how many images it was done for; what an earlier run had done is not counted.
+    seconds : Counter
+        By stage, added up over the images.
+    """
+
+    folder: Path
+    n_clusters: int
+    settings: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+    done: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+
+def segment_dataset(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    features: FeatureSource = "dino_vits16",
+    *,
+    method: str = "deep-spectral",
+    fit_on: Iterable[str | os.PathLike[str]] | None = None,
+    backbone: Mapping[str, Any] | None = None,
+    max_size: int | None = 1024,
+    k: int = 15,
+    color_weight: float = 10.0,
+    grid: str | int = "auto",
+    n_segments: int | str = 15,
+    background: str = "border",
+    segment_seed: int = 0,
+    erode: int = 2,
+    dilate: int = 5,
+    n_classes: int = 20,
+    clustering: str = "minibatch",
+    n_components: int | None = None,
+    n_restarts: int = 1,
+    seed: int = 0,
+    refine: str = "none",
+    names: str | os.PathLike[str] | None = None,
+    until: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Find classes in images without labels (section 3.5).
+
+    Every image is taken apart into segments by its eigenvectors; the segment at its border is background. The others
+    are described by the network's vector of a crop around them (its [CLS] token, or pooled features), and these are
+    clustered over the whole dataset: a cluster is a class.
+
+    Each stage keeps its results in `output/.stages`, in a folder named after all settings they depend on: a second call
+    does only what is missing, and with another option what depends on it. An interrupted run goes on where it
+    was. Memory does not grow with the number of images, but for the segments' vectors, which are mapped from a file.
+
+    Parameters
+    ----------
+    inputs : path or several
+        Image files, and folders that are searched for them.
+    output : path
+        Folder: `labels/` with a palette PNG for each image (0 background, classes from 1 on), `grid/` with the same at
+        the resolution of the graph, `index.html`, `classes/` with a sheet of each class's most typical segments,
+        `classes.json`, `stuff.json` (COCO) and `run.json`.
+    features : str or callable
+        A name or a loaded backbone, see `features.extract`.
+    method : {"deep-spectral", "cluster-patch", "cluster-seg"}
+        See `METHODS`. The other two know no background: they make `n_classes + 1` clusters, and 0 does not occur.
+    fit_on : paths, optional
+        The images whose segments the clusters are fitted to, all among `inputs`; the others' go to the nearest cluster.
+        None: all.
+    backbone : mapping, optional
+        Where `features` is a name: what `load_backbone` takes besides.
+    max_size, k, color_weight, grid
+        See `decompose`. k − 1 eigenvectors are used: the constant one says nothing.
+    n_segments, background, segment_seed
+        See `segment_regions`; the seed is that of k-means within an image.
+    erode, dilate : int
+        By how many cells a segment is made smaller, unless it would vanish, and larger before the box around it
+        is cropped.
+    n_classes : int
+        Clusters besides the background, from 1 to 254.
+    clustering, n_components, n_restarts, seed
+        See `clustering.cluster_vectors`.
+    refine : {"none", "crf", "pydensecrf", "guided"}
+        How the label maps' outlines follow the images'.
+    names : path, optional
+        What the classes are called: see `class_names.read_names`.
+    until : str, optional
+        The stage to stop after: "eigenvectors", "segments", "crops" or "clusters".
+    engine : {"local", "ray"}
+        What runs the stages: this machine, or a Ray cluster, which sees inputs and output under the same paths. Both do
+        the same batches and leave the same files.
+    address : str, optional
+        Of the Ray cluster.
+    jobs : int
+        Processes, each with its own network. One that is killed costs what it had in hand, which is done again.
+    threads : int, optional
+        Of each job; None: the cores available, divided among the jobs.
+    progress : callable, optional
+        Wraps a stage's results as they come; gets them, the stage's name and their number.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    ImportError
+        Something that is asked for needs an extra of the package.
+    OSError
+        The network's weights cannot be had, the results cannot be written (`OutputError`), or there is no cluster.
+    ValueError
+        A parameter is out of range, there is no image, two images would write the same file, all images failed, or there
+        are fewer segments than classes.
+    """
+    check_choice("method", method, METHODS)
+    graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
+    of_segments = {"n_segments": n_segments, "background": background, "seed": segment_seed}
+    of_crops = {"erode": erode, "dilate": dilate, "max_size": max_size}
+    of_clusters = {
+        "n_clusters": n_classes if method == "deep-spectral" else n_classes + 1,
+        "algorithm": clustering,
+        "n_components": n_components,
+        "n_restarts": n_restarts,
+        "seed": seed,
+    }
+    _check_graph(graph, n_segments)
+    _check_segments(**of_segments)
+    check_whole(n_classes=(n_classes, 1, 254), erode=(erode, 0, None), dilate=(dilate, 0, None))
+    check_whole(n_restarts=(n_restarts, 1, None), seed=(seed, 0, 2**32 - 1))
+    check_choice("clustering", clustering, CLUSTERINGS)
+    check_choice("refine", refine, (*REFINEMENTS, "none"))
+    labelled = None if names is None else read_names(names)
+    run = _Run(output, engine, address, jobs, threads, backbone, progress)
+    run.find(inputs, fit_on)
+    stages = _stages(run, method, Source(features, dict(backbone or {})), graph, of_segments, of_crops)
+    if until is not None:
+        check_choice("until", until, (*(stage.name for stage in stages), DatasetClusters.name))
+    with run.opened():
+        for stage in stages:
+            run.each(stage)
+            if stage.name == until:
+                return run.result(0, stage.settings)
+        clusters = DatasetClusters(run.root, of_clusters, stages[-1], run.items, run.n_fit)
+        run.cluster(clusters)
+        n_clusters = of_clusters["n_clusters"]
+        if until != clusters.name:
+            # Of ours, the segments are known before their vectors.
+            segments = stages[1] if method == "deep-spectral" else stages[-1]
+            maps = ClusterMaps(run.root, refine, segments, clusters, run.output, run.threads)
+            run.each(maps)
+            run.finish(maps, n_clusters, labelled, clusters, segments)
+        return run.result(n_clusters, clusters.settings)
+
+
+def predict_dataset(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    names: str | os.PathLike[str] | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Label images by a network that `training.train` made from the label maps of `segment_dataset`.
+
+    Parameters
+    ----------
+    checkpoint : path
+        The folder of the training run.
+    device : str, optional
+        "cuda", "cpu", …; None: the best there is.
+    inputs, output, names, engine, address, jobs, threads, progress
+        See `segment_dataset`, whose outputs these are, but for `grid/` and the sheets.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    ImportError, OSError, ValueError
+        As `segment_dataset` does, and where there is no such checkpoint.
+    """
+    labelled = None if names is None else read_names(names)
+    run = _Run(output, engine, address, jobs, threads, {"device": device}, progress)
+    run.find(inputs, None)
+    maps = PredictedMaps(run.root, Path(checkpoint), device, run.output, run.threads)
+    with run.opened():
+        run.each(maps)
+        run.finish(maps, maps.n_classes, labelled)
+    return run.result(maps.n_classes, maps.settings)
+
+
+def _stages(
+    run: _Run,
+    method: str,
+    source: Source,
+    graph: Mapping[str, Any],
+    of_segments: Mapping[str, Any],
+    of_crops: Mapping[str, Any],
+) -> list[Stage]:
+    """The stages of a method up to the vectors of segments."""
+    of_features = {**settings_of(source.load()), "max_size": graph["max_size"]}
+    if method == "deep-spectral":
+        of_graph = {**of_features, **graph, "color_weight": _plain(graph["color_weight"])}
+        eigenvectors = Eigenvectors(run.root, source, of_graph, graph, run.threads)
+        segments = Segments(run.root, of_segments, eigenvectors, run.threads)
+        return [eigenvectors, segments, Crops(run.root, source, of_crops, segments, run.threads)]
+    patches = Patches(run.root, source, of_features, run.threads)
+    if method == "cluster-patch":
+        return [patches]
+    own = {name: of_segments[name] for name in ("n_segments", "seed")}
+    return [patches, FeatureSegments(run.root, own, patches, run.threads)]
+
+
+class _Run:
+    """A dataset on its way: which images there still are, what runs the stages, and what became of it."""
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        engine: str,
+        address: str | None,
+        jobs: int,
+        threads: int | None,
+        backbone: Mapping[str, Any] | None,
+        progress: Progress | None,
+    ) -> None:
+        check_choice("engine", engine, ENGINES)
+        check_whole(jobs=(jobs, 1, None))
+        if address is not None and engine != "ray":
+            raise ValueError(f"address is of engine='ray', got {address!r} with engine={engine!r}")
+        available = check_threads(threads)
+        self.threads = available if threads is not None else max(1, available // jobs)
+        on_gpu = str((backbone or {}).get("device") or "").startswith("cuda")
+        self._engine: Engine = (
+            RayEngine(jobs, address, float(on_gpu)) if engine == "ray" else LocalEngine(jobs)
+        )
+        self.output = Path(output)
+        self.root = self.output / ".stages"
+        self.items: list[Input] = []
+        self.n_fit = 0
+        self._inputs: list[Input] = []
+        self._progress = progress or (lambda results, stage, total: results)
+        self._failed: dict[str, str] = {}
+        self._done: Counter[str] = Counter()
+        self._seconds: Counter[str] = Counter()
+
+    def find(
+        self,
+        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        fit_on: Iterable[str | os.PathLike[str]] | None,
+    ) -> None:
+        """Find the images; those the clusters are fitted to come first."""
+        found = find_images(inputs, without=[self.output / name for name in FOLDERS])
+        self.items, self.n_fit = found, len(found)
+        if fit_on is not None:
+            wanted = {Path(path).absolute() for path in fit_on}
+            first = [item for item in found if item.path.absolute() in wanted]
+            if len(first) < len(wanted):
+                missing = wanted - {item.path.absolute() for item in found}
+                raise ValueError(f"fit_on must be among the inputs, got {min(missing)}")
+            rest = [item for item in found if item.path.absolute() not in wanted]
+            self.items, self.n_fit = first + rest, len(first)
+        self._inputs = found
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Keep other runs out of the folder, and clear away what a killed one left."""
+        with ExitStack() as stack:
+            with writing_to(self.output):
+                stack.enter_context(locked(self.root / "lock"))
+                remove_leftovers(self.output, FOLDERS)
+            yield
+
+    def each(self, stage: Stage) -> None:
+        """Do a stage for the images it is missing for; go on with those that did not fail."""
+        missing = [item for item in self.items if not stage.is_done(item)]
+        results = self._engine.run(stage, missing, stage.batch_size) if missing else ()
+        for result in self._progress(results, stage.name, len(missing)):
+            self._seconds.update(result.seconds)
+            if result.status == "failed":
+                self._failed[str(result.path)] = result.line
+            else:
+                self._done[stage.name] += 1
+        left = [self._ok(item) for item in self.items]
+        self.n_fit = sum(left[: self.n_fit])
+        self.items = [item for item, ok in zip(self.items, left, strict=True) if ok]
+        if not self.items:
+            path, reason = next(iter(self._failed.items()))
+            raise ValueError(f"no image could be done, such as {path}: {reason}")
+
+    def cluster(self, clusters: DatasetClusters) -> None:
+        if not clusters.is_done():
+            with timed(self._seconds, clusters.name):
+                clusters.compute()
+            self._done[clusters.name] += 1
+
+    def finish(
+        self,
+        maps: LabelMaps,
+        n_clusters: int,
+        labelled: Names | None,
+        clusters: DatasetClusters | None = None,
+        segments: Stage | None = None,
+    ) -> None:
+        """Write what is about all images."""
+        ...
+
+    def result(self, n_clusters: int, settings: dict[str, Any]) -> Segmentation:
+        return Segmentation(
+            self.output, n_clusters, settings, self._failed, self._done, self._seconds
+        )
+
+    def _ok(self, item: Input) -> bool:
+        return str(item.path) not in self._failed
+
+
+def check_whole(**values: tuple[Any, int, int | None]) -> None:
+    """ValueError where a value, given with its least and most, is no whole number between them."""
+    for name, (value, least, most) in values.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
+
+
+def _check_graph(graph: Mapping[str, Any], n_segments: Any) -> None:
+    check_settings(**graph, vectors="laplacian", affinity="relu", threshold=0.0, epsilon=0.0)
+    least = 3 if n_segments == "auto" else 2
+    if graph["k"] < least:
+        raise ValueError(f"k must be at least {least} for segments, got {graph['k']}")
+
+
+def _check_segments(n_segments: Any, background: str, seed: int) -> None:
+    check_choice("background", background, BACKGROUNDS)
+    check_whole(segment_seed=(seed, 0, 2**32 - 1))
+    if n_segments != "auto":
+        check_whole(n_segments=(n_segments, 1, None))
+
+
+def _plain(color_weight: float) -> float | str:
+    """JSON has no infinity."""
+    return "inf" if math.isinf(color_weight) else float(color_weight)
