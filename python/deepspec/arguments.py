@@ -16,14 +16,15 @@ from deepspec.graph import AFFINITIES
 from deepspec.layers import FACETS
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
-from deepspec.reproduce import TABLES
+from deepspec.semantic_protocol import SEEDS
+from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; a method's settings are their defaults."""
     options = _parser().parse_args(arguments)
-    if "method" not in options:
+    if "method" not in options or options.method not in METHODS or options.measure == "semantic":
         return options
     method = METHODS[options.method]
     return _parser({**method.backbone, **method.graph, **method.answer}).parse_args(arguments)
@@ -47,8 +48,8 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         _add_running(command.add_argument_group("running"))
     evaluation = commands.add_parser(
         "evaluate",
-        help="CorLoc of boxes, or IoU of masks, on a public dataset or a folder",
-        description="Find boxes or masks in a dataset's images, or take those made elsewhere, and score them.",
+        help="CorLoc of boxes, or IoU of masks or of classes, on a public dataset or a folder",
+        description="Find boxes, masks or classes in a dataset's images, or take those made elsewhere, and score them.",
     )
     measures = evaluation.add_subparsers(dest="measure", required=True, metavar="MEASURE")
     for measure, name in MEASURES.items():
@@ -60,6 +61,7 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         _add_graph(command.add_argument_group("graph"), {"k": TASKS[name].k, **method})
         _add_task(command.add_argument_group("answer"), {**TASKS[name].options, **method})
         _add_running(command.add_argument_group("running"))
+    _add_semantic_evaluation(measures.add_parser("semantic", help="classes found without labels, against the truth"))
     table = commands.add_parser(
         "reproduce",
         help="a table of the paper, row by row, with the published number beside ours",
@@ -72,10 +74,42 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
     table.add_argument("--features", metavar="NAME", help="for every row, where the weights are missing")
     table.add_argument("--weights", metavar="FILE", help="a checkpoint of them")
     table.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (the best there is)")
+    table.add_argument(
+        "--steps", type=_whole(1), metavar="N", help="of self-training, fewer for a trial (as published)"
+    )
     _add_task(table, {"foreground": "smaller"})
     _add_running(table)
     commands.add_parser("info", help="version, build, instruction set, threads, features, extras")
     return parser
+
+
+def _add_semantic_evaluation(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("dataset")
+    _add_dataset(group)
+    group.add_argument(
+        "--fit-split",
+        metavar="NAME",
+        help="the images that classes are found in, such as seg-trainaug (those that are scored)",
+    )
+    group.add_argument(
+        "--matching",
+        choices=MATCHINGS,
+        default="auto",
+        help="of clusters to classes: one to one, or each to the best; auto: the best where there are more clusters "
+        "than classes (%(default)s)",
+    )
+    _add_output(command)
+    command.add_argument(
+        "--seeds",
+        type=_whole(0),
+        nargs="+",
+        default=SEEDS,
+        metavar="N",
+        help=f"of clustering, one run each ({' '.join(map(str, SEEDS))})",
+    )
+    _add_semantic_options(command.add_argument_group("classes"))
+    _add_features(command.add_argument_group("features"))
+    _add_running(command.add_argument_group("running"))
 
 
 def _add_input_and_output(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +135,7 @@ def _add_dataset(group: Any) -> None:
         "--predictions",
         type=Path,
         metavar="PATH",
-        help="boxes.json, or a folder of masks, made elsewhere: they are scored, and nothing else is done",
+        help="boxes.json, or a folder of masks or label maps, made elsewhere: they are scored, and nothing else is done",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from deepspec.datasets import Dataset, Example
 from deepspec.features import FeatureSource
 from deepspec.semantic_evaluation import LabelScore, SemanticEvaluation, evaluate_labels
 from deepspec.semantics import Progress, Segmentation, predict_dataset, segment_dataset
+from deepspec.stages import digest
 
 SEEDS = (0, 1, 2, 3)
 
@@ -77,17 +78,34 @@ def evaluate_semantic(
             progress=progress,
             **settings,
         )
-        if training is not None:
-            network = output / "self-training" / f"seed-{seed}"
-            _train(found, fitted, network, seed, training)
-            found = predict_dataset(scored, network / "predictions", network, progress=progress)
         seconds.update(found.seconds)
         failed.update(found.failed)
+        n_clusters = found.n_clusters
+        if training is not None:
+            found = _self_trained(found, fitted, scored, seed, training, progress)
+            failed.update(found.failed)
         scores[f"seed {seed}"] = evaluate_labels(
-            dataset, found.folder, n_clusters=found.n_clusters, progress=scoring
+            dataset, found.folder / "labels", n_clusters=n_clusters, progress=scoring
         )
     return SemanticEvaluation(
         dataset.name,
         scores,
         {**(facts or {}), "settings": found.settings, "seconds": dict(seconds), "failed": failed},
     )
+
+
+def _self_trained(
+    found: Segmentation,
+    fitted: Sequence[Path],
+    scored: Sequence[Path],
+    seed: int,
+    options: Mapping[str, Any],
+    progress: Progress | None,
+) -> Segmentation:
+    """What a network says that was trained on the label maps; it is kept, by what it depends on."""
+    from deepspec import training
+
+    depends_on = [found.settings, [path.name for path in fitted], seed, dict(options)]
+    network = found.folder / "self-training" / digest(depends_on)
+    training.train(found.folder / "labels", fitted, network, seed=seed, **options)
+    return predict_dataset(scored, network / "predictions", network, progress=progress)

@@ -366,9 +366,7 @@ class _Run:
         ...
 
     def result(self, n_clusters: int, settings: dict[str, Any]) -> Segmentation:
-        return Segmentation(
-            self.output, n_clusters, settings, self._failed, self._done, self._seconds
-        )
+        return Segmentation(self.output, n_clusters, settings, self._failed, self._done, self._seconds)
 
     def _ok(self, item: Input) -> bool:
         return str(item.path) not in self._failed
