@@ -16,6 +16,7 @@ from deepspec.graph import AFFINITIES
 from deepspec.layers import FACETS
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
+from deepspec.semantic_evaluation import MATCHINGS
 from deepspec.semantic_protocol import SEEDS
 from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
@@ -24,7 +25,7 @@ from deepspec.tasks import TASKS
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; a method's settings are their defaults."""
     options = _parser().parse_args(arguments)
-    if "method" not in options or options.method not in METHODS or options.measure == "semantic":
+    if "method" not in options:
         return options
     method = METHODS[options.method]
     return _parser({**method.backbone, **method.graph, **method.answer}).parse_args(arguments)
@@ -61,7 +62,9 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         _add_graph(command.add_argument_group("graph"), {"k": TASKS[name].k, **method})
         _add_task(command.add_argument_group("answer"), {**TASKS[name].options, **method})
         _add_running(command.add_argument_group("running"))
-    _add_semantic_evaluation(measures.add_parser("semantic", help="classes found without labels, against the truth"))
+    _add_semantic_evaluation(
+        measures.add_parser("semantic", help="classes found without labels, against the truth")
+    )
     table = commands.add_parser(
         "reproduce",
         help="a table of the paper, row by row, with the published number beside ours",
@@ -98,7 +101,9 @@ def _add_semantic_evaluation(command: argparse.ArgumentParser) -> None:
         help="of clusters to classes: one to one, or each to the best; auto: the best where there are more clusters "
         "than classes (%(default)s)",
     )
-    _add_output(command)
+    command.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder for the results"
+    )
     command.add_argument(
         "--seeds",
         type=_whole(0),
@@ -107,9 +112,7 @@ def _add_semantic_evaluation(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"of clustering, one run each ({' '.join(map(str, SEEDS))})",
     )
-    _add_semantic_options(command.add_argument_group("classes"))
-    _add_features(command.add_argument_group("features"))
-    _add_running(command.add_argument_group("running"))
+    add_semantic(command)
 
 
 def _add_input_and_output(parser: argparse.ArgumentParser) -> None:

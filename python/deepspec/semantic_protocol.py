@@ -24,6 +24,7 @@ def evaluate_semantic(
     fit_on: Dataset | None = None,
     seeds: Sequence[int] = SEEDS,
     training: Mapping[str, Any] | None = None,
+    how: str = "auto",
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     scoring: Callable[[Sequence[Example]], Any] = iter,
@@ -46,6 +47,8 @@ def evaluate_semantic(
         Of clustering, one run each, and of training.
     training : mapping, optional
         What `training.train` takes besides: a network trained on the label maps of each run is scored in their place.
+    how : str
+        See `evaluate_labels`.
     facts : mapping, optional
         To be reported.
     progress : callable, optional
@@ -85,7 +88,7 @@ def evaluate_semantic(
             found = _self_trained(found, fitted, scored, seed, training, progress)
             failed.update(found.failed)
         scores[f"seed {seed}"] = evaluate_labels(
-            dataset, found.folder / "labels", n_clusters=n_clusters, progress=scoring
+            dataset, found.folder / "labels", n_clusters=n_clusters, how=how, progress=scoring
         )
     return SemanticEvaluation(
         dataset.name,
