@@ -140,7 +140,7 @@ def classes(tmp_path: Path) -> Path:
 
 
 def test_rows_of_classes_tell_their_splits(
-    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], described: None
 ) -> None:
     out = tmp_path / "out"
     arguments = ["reproduce", "table11", "--data", str(classes), "-o", str(out), "--features", "classical"]
@@ -173,7 +173,7 @@ def test_rows_of_classes_tell_their_splits(
 
 
 def test_baselines_and_networks_are_rows_of_table_4(
-    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, described: None
 ) -> None:
     trained = []
 
@@ -198,7 +198,7 @@ def test_baselines_and_networks_are_rows_of_table_4(
 
 
 def test_a_network_that_cannot_be_trained_is_told(
-    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, described: None
 ) -> None:
     def train(*arguments: object, **options: object) -> None:
         raise ImportError("training needs torch: pip install 'deepspec[models]'")
