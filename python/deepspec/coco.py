@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +35,50 @@ def dataset(
     known = [{"id": 1, "name": "object"}] if categories is None else [dict(parts) for parts in categories]
     joined: Json = {"images": [], "annotations": [], "categories": known}
     for image_id, parts in enumerate(records, start=1):
-        image = {name: parts[name] for name in ("file_name", "width", "height")}
-        joined["images"].append({"id": image_id, **image})
+        joined["images"].append(_image(image_id, parts))
         for annotation in parts["annotations"]:
             number = len(joined["annotations"]) + 1
             joined["annotations"].append({"id": number, "image_id": image_id, **annotation})
     return joined
+
+
+def write_dataset(
+    file: IO[bytes],
+    records: Callable[[], Iterable[Mapping[str, Any]]],
+    categories: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what `dataset` returns to a file, an image at a time: memory does not grow with their number.
+
+    `records` gives the records anew whenever it is called.
+    """
+
+    def write_list(name: str, parts: Iterable[Json]) -> None:
+        file.write(f'"{name}": ['.encode())
+        for number, part in enumerate(parts):
+            text = json.dumps(part, ensure_ascii=False, allow_nan=False)
+            # A file name that is not UTF-8 holds lone surrogates; JSON escapes them as Python does.
+            file.write(((",\n" if number else "\n") + text).encode(errors="backslashreplace"))
+        file.write(b"\n]")
+
+    numbers = count(1)
+    file.write(b"{")
+    write_list("images", (_image(number, parts) for number, parts in enumerate(records(), start=1)))
+    file.write(b",\n")
+    write_list(
+        "annotations",
+        (
+            {"id": next(numbers), "image_id": number, **annotation}
+            for number, parts in enumerate(records(), start=1)
+            for annotation in parts["annotations"]
+        ),
+    )
+    file.write(b",\n")
+    write_list("categories", map(dict, categories))
+    file.write(b"}\n")
+
+
+def _image(number: int, parts: Mapping[str, Any]) -> Json:
+    return {"id": number, **{name: parts[name] for name in ("file_name", "width", "height")}}
 
 
 def record(file_name: str, size: tuple[int, int], annotations: Iterable[Json | None] = ()) -> Json:
