@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 
@@ -181,3 +182,95 @@ def test_pycocotools_reads_the_dataset_and_the_results(tmp_path: Path) -> None:
         np.testing.assert_array_equal(results.annToMask(entry), mask)
     boxes = truth.loadRes([entry for entry in joined["annotations"] if "segmentation" not in entry])
     assert [entry["bbox"] for entry in boxes.loadAnns(boxes.getAnnIds())] == [[1, 2, 3, 4]] * 3
+
+
+LABELS = np.array([[0, 3, 3], [7, 3, 0]])
+
+
+def test_classes_of_an_image_by_hand() -> None:
+    # Down the columns class 3 is 0 0, 1 1, 1 0, as in BY_HAND; class 7 is 0 1, 0 0, 0 0.
+    three = {"segmentation": {"size": [2, 3], "counts": "231"}, "category_id": 3, "bbox": [1, 0, 2, 2]}
+    seven = {"segmentation": {"size": [2, 3], "counts": "114"}, "category_id": 7, "bbox": [0, 1, 1, 1]}
+    expected = [{**three, "area": 3, "iscrowd": 0}, {**seven, "area": 1, "iscrowd": 0}]
+    for dtype in (np.uint8, np.int32, np.int64):
+        assert coco.stuff_annotations(LABELS.astype(dtype)) == expected
+    assert json.loads(json.dumps(expected)) == expected
+    with_background = coco.stuff_annotations(LABELS, background=None)
+    assert [(found["category_id"], found["area"]) for found in with_background] == [(0, 2), (3, 3), (7, 1)]
+    assert with_background[1:] == expected
+    assert [found["category_id"] for found in coco.stuff_annotations(LABELS, background=3)] == [0, 7]
+    assert coco.stuff_annotations(np.zeros((2, 2), np.uint8)) == []
+
+
+@decodes_with_pycocotools
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 4)))
+def test_classes_decode_to_exactly_the_labels(labels: np.ndarray) -> None:
+    decoded = np.zeros_like(labels)
+    for found in coco.stuff_annotations(labels):
+        mask = oracle.decode(found["segmentation"]).astype(bool)
+        assert not decoded[mask].any()
+        decoded[mask] = found["category_id"]
+        assert oracle.area(found["segmentation"]) == found["area"]
+        assert oracle.toBbox(found["segmentation"]).tolist() == found["bbox"]
+    np.testing.assert_array_equal(decoded, labels)
+
+
+@decodes_with_pycocotools
+def test_pycocotools_reads_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    maps = [np.kron(rng.integers(0, 6, (3, 4)), np.ones((7, 5), np.int64)) for _ in range(3)]
+    records = [
+        coco.record(f"{i}.png", labels.shape, coco.stuff_annotations(labels)) for i, labels in enumerate(maps)
+    ]
+    categories = coco.stuff_categories({i: f"class {i}" for i in range(1, 6)})
+    assert categories[1] == {"id": 2, "name": "class 2", "supercategory": "stuff", "isthing": 0}
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(coco.dataset(records, categories)))
+    truth = COCO(path)
+    assert truth.getCatIds() == [1, 2, 3, 4, 5]
+    assert truth.getCatIds(supNms=["stuff"], catNms=["class 4"]) == [4]
+    for image_id, labels in enumerate(maps, start=1):
+        read = np.zeros_like(labels)
+        for found in truth.loadAnns(truth.getAnnIds(imgIds=[image_id])):
+            read[truth.annToMask(found) == 1] = found["category_id"]
+        np.testing.assert_array_equal(read, labels)
+    assert truth.getImgIds(catIds=[3]) == [i for i, labels in enumerate(maps, start=1) if (labels == 3).any()]
+
+
+def test_panoptic_segments_are_those_of_the_picture(tmp_path: Path) -> None:
+    labels = np.array([[0, 3, 3], [70000, 3, 0]])
+    assert coco.panoptic_annotation(labels, "a/ä.png") == {
+        "file_name": "a/ä.png",
+        "segments_info": [
+            {"id": 3, "category_id": 3, "bbox": [1, 0, 2, 2], "area": 3, "iscrowd": 0},
+            {"id": 70000, "category_id": 70000, "bbox": [0, 1, 1, 1], "area": 1, "iscrowd": 0},
+        ],
+    }
+    picture = coco.panoptic_picture(labels)
+    assert picture.dtype == np.uint8
+    # 70000 = 112 + 256 · 17 + 65536
+    assert picture.tolist() == [[[0, 0, 0], [3, 0, 0], [3, 0, 0]], [[112, 17, 1], [3, 0, 0], [0, 0, 0]]]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as file:
+        read = np.asarray(file.convert("RGB"), np.int64)
+    np.testing.assert_array_equal(read @ [1, 256, 65536], labels)
+    record = coco.record("a.jpg", labels.shape, [coco.panoptic_annotation(labels, "a.png")])
+    joined = coco.dataset([record], coco.stuff_categories({3: "sky", 70000: "sea"}))
+    assert joined["images"] == [{"id": 1, "file_name": "a.jpg", "width": 3, "height": 2}]
+    (annotation,) = joined["annotations"]
+    assert (annotation["image_id"], annotation["file_name"]) == (1, "a.png")
+    assert [category["isthing"] for category in joined["categories"]] == [0, 0]
+
+
+def test_what_are_no_labels_is_refused() -> None:
+    for function in (
+        coco.stuff_annotations,
+        coco.panoptic_picture,
+        lambda labels: coco.panoptic_annotation(labels, "a.png"),
+    ):
+        for wrong in (np.zeros((2, 3)), np.zeros(4, int), np.zeros((0, 3), int), np.zeros((2, 3), bool)):
+            with pytest.raises(ValueError, match=r"labels must be \(H, W\) integers, got \("):
+                function(wrong)
+        for value in (-1, 2**24):
+            with pytest.raises(ValueError, match=f"from 0 to 2\\^24 - 1, got {value} to {value}"):
+                function(np.full((2, 3), value))

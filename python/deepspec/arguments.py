@@ -10,7 +10,9 @@ from typing import Any
 
 from deepspec import __version__
 from deepspec.baselines import METHODS, VECTORS
+from deepspec.clustering import CLUSTERINGS
 from deepspec.datasets import DATASETS
+from deepspec.engines import ENGINES
 from deepspec.evaluation import MEASURES
 from deepspec.graph import AFFINITIES
 from deepspec.layers import FACETS
@@ -18,6 +20,7 @@ from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
 from deepspec.semantic_evaluation import MATCHINGS
 from deepspec.semantic_protocol import SEEDS
+from deepspec.semantics import METHODS as SEMANTIC_METHODS
 from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
 
@@ -25,9 +28,9 @@ from deepspec.tasks import TASKS
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; a method's settings are their defaults."""
     options = _parser().parse_args(arguments)
-    if "method" not in options:
+    method = METHODS.get(getattr(options, "method", ""))
+    if method is None:
         return options
-    method = METHODS[options.method]
     return _parser({**method.backbone, **method.graph, **method.answer}).parse_args(arguments)
 
 
@@ -47,6 +50,7 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         if task.options:
             _add_task(command.add_argument_group("answer"), task.options)
         _add_running(command.add_argument_group("running"))
+    _add_semantic_command(commands)
     evaluation = commands.add_parser(
         "evaluate",
         help="CorLoc of boxes, or IoU of masks or of classes, on a public dataset or a folder",
@@ -79,6 +83,11 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
     table.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (the best there is)")
     table.add_argument(
         "--steps", type=_whole(1), metavar="N", help="of self-training, fewer for a trial (as published)"
+    )
+    table.add_argument(
+        "--training-weights",
+        metavar="FILE",
+        help="a checkpoint of the network that self-training begins with (the published one), or none",
     )
     _add_task(table, {"foreground": "smaller"})
     _add_running(table)
@@ -219,9 +228,6 @@ def _add_features(group: Any, facet: str | None = None) -> None:
         help="precision of the network (float16 on cuda, else float32)",
     )
     group.add_argument(
-        "--batch-size", type=_whole(1), metavar="N", help="images of equal size taken together (1 on the cpu)"
-    )
-    group.add_argument(
         "--max-size",
         type=_whole(1, "none"),
         default=1024,
@@ -231,6 +237,11 @@ def _add_features(group: Any, facet: str | None = None) -> None:
 
 
 def _add_graph(group: Any, defaults: Mapping[str, Any]) -> None:
+    _add_grid(group, defaults)
+    _add_affinity(group, defaults)
+
+
+def _add_grid(group: Any, defaults: Mapping[str, Any]) -> None:
     group.add_argument(
         "--k",
         type=_whole(1),
@@ -252,6 +263,9 @@ def _add_graph(group: Any, defaults: Mapping[str, Any]) -> None:
         metavar="PIXELS",
         help="size of a cell: auto (8 pixels where it fits), patch (the features' own) or a number (%(default)s)",
     )
+
+
+def _add_affinity(group: Any, defaults: Mapping[str, Any]) -> None:
     group.add_argument(
         "--affinity",
         choices=AFFINITIES,
@@ -331,6 +345,122 @@ def _add_task(group: Any, options: Any) -> None:
         )
 
 
+def _add_semantic_command(commands: Any) -> None:
+    command = commands.add_parser(
+        "semantic",
+        help="classes without labels: label maps as DIR/labels/….png, and DIR/index.html to look at them",
+        description="Find classes in a folder of images, or label it by a network that `deepspec train` made. Another "
+        "option in the same DIR redoes what depends on it, and nothing else.",
+    )
+    command.add_argument(
+        "inputs", nargs="+", type=Path, metavar="FILE", help="image files, or folders of them"
+    )
+    command.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder for the results"
+    )
+    add_semantic(command)
+    command.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="of the dataset's clusters (%(default)s)"
+    )
+    command.add_argument(
+        "--names",
+        type=Path,
+        metavar="PATH",
+        help="what classes are called: a CSV file of class,name or of image,x,y,name, or a folder of true label maps "
+        "with classes.txt",
+    )
+    command.add_argument(
+        "--checkpoint", type=Path, metavar="RUN", help="label the images by this folder's network instead"
+    )
+    command.add_argument(
+        "--until",
+        metavar="STAGE",
+        help="stop after eigenvectors, segments, crops or clusters (of the baselines: patches, feature-segments)",
+    )
+
+
+def add_semantic(parser: argparse.ArgumentParser) -> None:
+    """What determines the classes of a dataset, but for the seed, and what runs the stages."""
+    _add_features(parser.add_argument_group("features"))
+    group = parser.add_argument_group("segments")
+    _add_grid(group, {"k": 15})
+    group.add_argument(
+        "--n-segments",
+        type=_whole(1, "auto", most=256),
+        default=15,
+        metavar="N",
+        help="of an image, the background included, or auto: by the eigengap (%(default)s)",
+    )
+    group.add_argument(
+        "--background",
+        choices=BACKGROUNDS,
+        default="border",
+        help="the segment that has most of the border, or the largest (%(default)s)",
+    )
+    group.add_argument(
+        "--segment-seed", type=_whole(0), default=0, metavar="N", help="of an image's k-means (%(default)s)"
+    )
+    for name, default, what in (("erode", 2, "smaller"), ("dilate", 5, "larger, after that")):
+        group.add_argument(
+            f"--{name}",
+            type=_whole(0),
+            default=default,
+            metavar="CELLS",
+            help=f"by how much a segment is made {what}, before the box around it is cropped (%(default)s)",
+        )
+    group = parser.add_argument_group("classes")
+    group.add_argument(
+        "--method",
+        choices=SEMANTIC_METHODS,
+        default="deep-spectral",
+        help="clusters of crops around segments of eigenvectors, of all cells of the features' grids, or of segments of the "
+        "features (%(default)s)",
+    )
+    group.add_argument(
+        "--n-classes",
+        type=_whole(1, most=254),
+        default=20,
+        metavar="N",
+        help="clusters besides the background (%(default)s)",
+    )
+    group.add_argument(
+        "--clustering",
+        choices=CLUSTERINGS,
+        default="minibatch",
+        help="mini-batch k-means, k-means by cosine, or the same by FAISS, for millions of segments (%(default)s)",
+    )
+    group.add_argument(
+        "--n-components",
+        type=_whole(1),
+        metavar="N",
+        help="principal components that are clustered (all channels)",
+    )
+    group.add_argument(
+        "--n-restarts",
+        type=_whole(1),
+        default=1,
+        metavar="N",
+        help="starts, of which the one of least inertia is kept (%(default)s)",
+    )
+    _add_task(group, {"refine": "none"})
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="this machine, or a Ray cluster whose machines see the same paths (%(default)s)",
+    )
+    group.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; default: a new one here")
+    group.add_argument(
+        "--jobs",
+        type=_whole(1),
+        default=1,
+        metavar="N",
+        help="processes, each with its own network (%(default)s)",
+    )
+    _add_threads(group)
+
+
 def _add_running(group: Any) -> None:
     group.add_argument(
         "--jobs",
@@ -339,6 +469,13 @@ def _add_running(group: Any) -> None:
         metavar="N",
         help="processes that solve and write; 0: everything in turn, for profiles (%(default)s)",
     )
+    group.add_argument(
+        "--batch-size", type=_whole(1), metavar="N", help="images of equal size taken together (1 on the cpu)"
+    )
+    _add_threads(group)
+
+
+def _add_threads(group: Any) -> None:
     group.add_argument(
         "--threads", type=_whole(1), metavar="N", help="of each job; default: the cores available, shared out"
     )

@@ -28,7 +28,9 @@
     for (const button of buttons) button.setAttribute("aria-pressed", button.dataset.class === chosen);
     list.append(...[...entries].sort(orders[find("#sort").value]));
     const shown = entries.filter((entry) => !entry.hidden).length;
-    find("#shown").value = text || chosen ? `${shown} of ${entries.length}` : "";
+    const title = buttons.find((button) => button.dataset.class === chosen)?.firstChild.data.trim();
+    const amount = `${shown} of ${entries.length}`;
+    find("#shown").value = title ? `${amount} with ${title}` : text && amount;
     find("#all").hidden = chosen === "";
     for (const link of document.querySelectorAll("nav a")) link.hash = chosen && `class-${chosen}`;
   };

@@ -174,8 +174,8 @@ def write_class_pages(
     frame = Frame(
         title,
         header=run_header(title, n_entries, facts or {}, failures or {}),
-        first=_overview(classes) + _class_grid(classes),
-        later=_overview(classes) + _class_list(titles),
+        first=_class_grid(classes),
+        later=_class_list(titles),
         controls=_CONTROLS,
         footer="<p>Classes were found without labels; parts without colour are background.</p>\n",
         style=resource("page.css") + resource("class_page.css") + _colors(titles),
@@ -216,11 +216,6 @@ def _colors(ids: Iterable[int]) -> str:
     )
 
 
-def _overview(classes: Sequence[ClassSummary]) -> str:
-    count = f"{len(classes)} class" + ("" if len(classes) == 1 else "es")
-    return f'<div class="overview"><p>{count}</p><a href="#entries">to the images ↓</a></div>\n'
-
-
 def _class_list(titles: Mapping[int, str]) -> str:
     chips = "".join(_chip(known, title) for known, title in titles.items())
     return f'<ul id="classes" class="legend">\n{chips}</ul>\n'
@@ -229,7 +224,11 @@ def _class_list(titles: Mapping[int, str]) -> str:
 def _class_grid(classes: Sequence[ClassSummary]) -> str:
     largest = max((known.share for known in classes), default=0.0) or 1.0
     cards = "".join(_class_card(known, known.share / largest) for known in classes)
-    return f'<ul id="classes">\n{cards}</ul>\n'
+    count = f"{len(classes)} class" + ("" if len(classes) == 1 else "es")
+    return (
+        f'<div class="overview"><p>{count}</p><a href="#entries">to the images ↓</a></div>\n'
+        f'<ul id="classes">\n{cards}</ul>\n'
+    )
 
 
 def _class_card(known: ClassSummary, length: float) -> str:

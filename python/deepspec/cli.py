@@ -6,12 +6,11 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from deepspec import __version__, _core, backbones, pipeline
+from deepspec import __version__, _core, backbones, pipeline, semantics
 from deepspec.arguments import parse
 from deepspec.datasets import Dataset, Example, load_dataset
 from deepspec.evaluation import MEASURES, Evaluation, evaluate
@@ -39,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _reproduce(options)
         if options.command == "evaluate" and options.measure == "semantic":
             return _evaluate_semantic(options)
+        if options.command == "semantic":
+            return _semantic(options)
         if options.command == "evaluate":
             dataset = _dataset(options)
             if options.predictions is not None:
@@ -170,13 +171,80 @@ def _reproduce(options: argparse.Namespace) -> int:
         },
         follow=follow,
         progress=stage_progress,
-        training={} if options.steps is None else {"steps": options.steps},
+        training={
+            name: value
+            for name, value in (
+                ("steps", options.steps),
+                ("weights", options.training_weights),
+                ("device", options.device),
+            )
+            if value is not None
+        },
         foreground=options.foreground,
         jobs=options.jobs,
         threads=options.threads,
     )
     print(_printable(to_markdown(outcomes)))
     return 0 if all(outcome.score is not None for outcome in outcomes) else 1
+
+
+def _semantic(options: argparse.Namespace) -> int:
+    """Find classes, or label images by a network, and say what was done."""
+    given = vars(options)
+    running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names")}
+    try:
+        if options.checkpoint is not None:
+            found = semantics.predict_dataset(
+                options.inputs,
+                options.output,
+                options.checkpoint,
+                device=options.device,
+                progress=stage_progress,
+                **running,
+            )
+        else:
+            found = semantics.segment_dataset(
+                options.inputs,
+                options.output,
+                options.features,
+                **semantic_options(options),
+                seed=options.seed,
+                until=options.until,
+                progress=stage_progress,
+                **running,
+            )
+    except OutputError as error:
+        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
+        return 1
+    print(_printable(found.to_text()))
+    _report_failures(found.failed, found.n_images)
+    return 1 if found.failed else 0
+
+
+def semantic_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `segment_dataset` takes, of what determines the classes."""
+    given = vars(options)
+    return {
+        "backbone": {name: given[name] for name in _BACKBONE if given[name] is not None},
+        "max_size": None if options.max_size == "none" else options.max_size,
+        **{name: given[name] for name in _SEMANTIC},
+    }
+
+
+_SEMANTIC = (
+    *("k", "color_weight", "grid", "n_segments", "background", "segment_seed", "erode", "dilate"),
+    *("method", "n_classes", "clustering", "n_components", "n_restarts", "refine"),
+)
+
+
+def stage_progress(results: Iterable[Result], stage: str, total: int) -> Iterable[Result]:
+    """A bar for each stage that has something to do."""
+    from tqdm import tqdm
+
+    bar: Iterable[Result] = tqdm(
+        results, stage, total, unit="image", disable=None if total else True, dynamic_ncols=True
+    )
+    return bar
 
 
 def _seconds_an_image(run: Run) -> dict[str, float]:
@@ -235,13 +303,17 @@ def _report(run: Run, options: argparse.Namespace) -> None:
         print(f"page of pictures: {_printable(options.output / (options.command + '.html'))}")
     if options.verbose and run.seconds:
         print(_profile(run))
-    if run.failed:
-        print(f"deepspec: {len(run.failed)} of {len(run)} images failed:", file=sys.stderr)
-        failures = list(run.failed.items())
-        for path, reason in failures[:_MOST_FAILURES]:
-            print(f"  {_printable(path)}: {_printable(reason)}", file=sys.stderr)
-        if len(failures) > _MOST_FAILURES:
-            print(f"  and {len(failures) - _MOST_FAILURES} more, all in run.json", file=sys.stderr)
+    _report_failures(run.failed, len(run))
+
+
+def _report_failures(failed: Mapping[str, str], n_images: int) -> None:
+    if not failed:
+        return
+    print(f"deepspec: {len(failed)} of {n_images} images failed:", file=sys.stderr)
+    for path, reason in list(failed.items())[:_MOST_FAILURES]:
+        print(f"  {_printable(path)}: {_printable(reason)}", file=sys.stderr)
+    if len(failed) > _MOST_FAILURES:
+        print(f"  and {len(failed) - _MOST_FAILURES} more, all in run.json", file=sys.stderr)
 
 
 _MOST_FAILURES = 20
@@ -273,6 +345,8 @@ def _printable(value: Any) -> str:
 _EXTRAS = {
     "models": "torch",
     "cluster": "scikit-learn",
+    "faiss": "faiss-cpu",
+    "ray": "ray",
     "plots": "matplotlib",
     "crf": "pydensecrf2",
     "guided": "opencv-contrib-python-headless",

@@ -1,9 +1,11 @@
-"""COCO's formats of boxes and instance masks, as pycocotools reads them."""
+"""COCO's formats of boxes, instance masks and classes of pixels, as pycocotools and panopticapi read them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +16,69 @@ Mask: TypeAlias = NDArray[np.bool_]
 Json: TypeAlias = dict[str, Any]
 
 
-def dataset(records: Iterable[Mapping[str, Any]]) -> Json:
+def dataset(
+    records: Iterable[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]] | None = None
+) -> Json:
     """Join `record`s into a COCO dataset: images and annotations are numbered from 1 in the order given.
+
+    Parameters
+    ----------
+    records : iterable of mapping
+    categories : sequence of mapping, optional
+        `id`, `name` and whatever else belongs to each, see `stuff_categories`. Default: one, "object".
 
     Returns
     -------
     dict
-        `images`, `annotations` and `categories`, as plain JSON values. There is one category, "object".
+        `images`, `annotations` and `categories`, as plain JSON values.
     """
-    joined: Json = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "object"}]}
+    known = [{"id": 1, "name": "object"}] if categories is None else [dict(parts) for parts in categories]
+    joined: Json = {"images": [], "annotations": [], "categories": known}
     for image_id, parts in enumerate(records, start=1):
-        image = {name: parts[name] for name in ("file_name", "width", "height")}
-        joined["images"].append({"id": image_id, **image})
+        joined["images"].append(_image(image_id, parts))
         for annotation in parts["annotations"]:
             number = len(joined["annotations"]) + 1
             joined["annotations"].append({"id": number, "image_id": image_id, **annotation})
     return joined
+
+
+def write_dataset(
+    file: IO[bytes],
+    records: Callable[[], Iterable[Mapping[str, Any]]],
+    categories: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what `dataset` returns to a file, an image at a time: memory does not grow with their number.
+
+    `records` gives the records anew whenever it is called.
+    """
+
+    def write_list(name: str, parts: Iterable[Json]) -> None:
+        file.write(f'"{name}": ['.encode())
+        for number, part in enumerate(parts):
+            text = json.dumps(part, ensure_ascii=False, allow_nan=False)
+            # A file name that is not UTF-8 holds lone surrogates; JSON escapes them as Python does.
+            file.write(((",\n" if number else "\n") + text).encode(errors="backslashreplace"))
+        file.write(b"\n]")
+
+    numbers = count(1)
+    file.write(b"{")
+    write_list("images", (_image(number, parts) for number, parts in enumerate(records(), start=1)))
+    file.write(b",\n")
+    write_list(
+        "annotations",
+        (
+            {"id": next(numbers), "image_id": number, **annotation}
+            for number, parts in enumerate(records(), start=1)
+            for annotation in parts["annotations"]
+        ),
+    )
+    file.write(b",\n")
+    write_list("categories", map(dict, categories))
+    file.write(b"}\n")
+
+
+def _image(number: int, parts: Mapping[str, Any]) -> Json:
+    return {"id": number, **{name: parts[name] for name in ("file_name", "width", "height")}}
 
 
 def record(file_name: str, size: tuple[int, int], annotations: Iterable[Json | None] = ()) -> Json:
@@ -41,7 +90,7 @@ def record(file_name: str, size: tuple[int, int], annotations: Iterable[Json | N
         With forward slashes, relative to the folder of the images.
     size : (height, width)
     annotations : iterable of dict or None
-        Of `box_annotation` and `mask_annotation`; None (of an empty mask) is left out.
+        Of the functions below; None (of an empty mask) is left out.
     """
     height, width = size
     found = [annotation for annotation in annotations if annotation is not None]
@@ -63,12 +112,80 @@ def mask_annotation(mask: Mask, score: float) -> Json | None:
         The mask is not (H, W) bool.
     """
     run_lengths = encode_rle(mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
+    if not mask.any():
         return None
-    top, left = int(rows[0]), int(columns[0])
-    bbox = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
-    return {"segmentation": run_lengths, **_annotation(bbox, int(np.count_nonzero(mask)), score)}
+    return {"segmentation": run_lengths, **_annotation(_bounds(mask), int(np.count_nonzero(mask)), score)}
+
+
+def stuff_annotations(labels: NDArray[np.integer[Any]], *, background: int | None = 0) -> list[Json]:
+    """The pixels of each class in an image as one annotation, in the order of their ids, as in COCO-Stuff.
+
+    Parameters
+    ----------
+    labels : (H, W) int
+        The classes' ids.
+    background : int or None
+        The label to leave out; None: all are classes.
+
+    Returns
+    -------
+    list of dict
+        `segmentation` as run lengths, `category_id`, `bbox`, `area` in pixels and `iscrowd` 0.
+
+    Raises
+    ------
+    ValueError
+        The labels are not (H, W) integers from 0 to 2^24 − 1, or there are none.
+
+    >>> [(found["category_id"], found["area"]) for found in stuff_annotations(np.array([[3, 0], [3, 8]]))]
+    [(3, 2), (8, 1)]
+    """
+    return [{"segmentation": encode_rle(mask), **parts} for mask, parts in _classes(labels, background)]
+
+
+def panoptic_annotation(labels: NDArray[np.integer[Any]], file_name: str) -> Json:
+    """The classes in an image as one annotation of COCO's panoptic format, each class one segment of that id.
+
+    `dataset` joins the records of such annotations as it does others.
+
+    Parameters
+    ----------
+    labels : (H, W) int
+        The classes' ids; 0 is the background, which the format has no segment for.
+    file_name : str
+        Of the image's `panoptic_picture`, relative to the folder of these pictures.
+
+    Raises
+    ------
+    ValueError
+        The labels are not (H, W) integers from 0 to 2^24 − 1, or there are none.
+    """
+    segments = [{"id": parts["category_id"], **parts} for _, parts in _classes(labels, 0)]
+    return {"file_name": file_name, "segments_info": segments}
+
+
+def panoptic_picture(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """The (H, W, 3) picture that belongs to `panoptic_annotation`, to be saved as PNG: id = R + 256 G + 65536 B.
+
+    Raises
+    ------
+    ValueError
+        The labels are not (H, W) integers from 0 to 2^24 − 1, or there are none.
+
+    >>> panoptic_picture(np.array([[7, 258]])).tolist()
+    [[[7, 0, 0], [2, 1, 0]]]
+    """
+    _check_labels(labels)
+    ids = labels.astype(np.uint32)
+    return np.stack([ids >> shift & 0xFF for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+
+
+def stuff_categories(names: Mapping[int, str]) -> list[Json]:
+    """Categories for `dataset`, of classes that are not counted: names by id."""
+    return [
+        {"id": category_id, "name": name, "supercategory": "stuff", "isthing": 0}
+        for category_id, name in names.items()
+    ]
 
 
 def encode_rle(mask: Mask) -> Json:
@@ -134,6 +251,30 @@ def decode_rle(rle: Mapping[str, Any]) -> Mask:
 
 def _annotation(bbox: list[int], area: int, score: float) -> Json:
     return {"category_id": 1, "bbox": bbox, "area": area, "iscrowd": 0, "score": round(float(score), 6)}
+
+
+def _classes(labels: NDArray[np.integer[Any]], background: int | None) -> Iterator[tuple[Mask, Json]]:
+    """The mask of each class in an image, and what its annotation says of it."""
+    _check_labels(labels)
+    for category_id in np.unique(labels).tolist():
+        if category_id != background:
+            mask = np.asarray(labels == category_id)
+            area = int(np.count_nonzero(mask))
+            yield mask, {"category_id": category_id, "bbox": _bounds(mask), "area": area, "iscrowd": 0}
+
+
+def _check_labels(labels: NDArray[np.integer[Any]]) -> None:
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be (H, W) integers, got {labels.shape} {labels.dtype}")
+    if not 0 <= labels.min() <= labels.max() < 2**24:
+        raise ValueError(f"labels must be from 0 to 2^24 - 1, got {labels.min()} to {labels.max()}")
+
+
+def _bounds(mask: Mask) -> list[int]:
+    """x, y, width and height of what is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
 
 
 _FIRST = 48  # the character "0" stands for five zero bits

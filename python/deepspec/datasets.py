@@ -361,8 +361,19 @@ def _folder(top: Path) -> list[Example]:
 
 def _folder_class_names(top: Path) -> tuple[str, ...] | None:
     file = top / "classes.txt"
-    if not file.exists():
-        return None
+    return read_class_names(file) if file.exists() else None
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """Names of classes, one a line, the first of label 0.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        A line is empty, or there are more names than labels.
+    """
     names = tuple(line.strip() for line in file.read_text("utf-8").rstrip().splitlines())
     if not 1 <= len(names) <= VOID or not all(names):
         raise ValueError(f"{file} must have a name in each of 1 to {VOID} lines, the first of label 0")

@@ -33,8 +33,6 @@ Batch: TypeAlias = "list[Input]"
 class Engine(Protocol):
     """Runs work over many images."""
 
-    jobs: int
-
     def run(self, work: Work, items: Sequence[Input], batch_size: int) -> Iterator[Result]:
         """Results as they come. Batches are the same whatever engine runs them."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,34 @@ from numpy.typing import NDArray
 
 from deepspec import coco, images
 from deepspec._files import replacing, write_json
+from deepspec.class_pages import overlay_panels
+from deepspec.class_statistics import count_classes
 from deepspec.dataset_clusters import DatasetClusters, clusters_of
 from deepspec.inputs import Input, fingerprint
 from deepspec.outputs import read_record, writing_to
-from deepspec.pictures import overlay_panels
 from deepspec.refine import refine_labels
 from deepspec.regions import upsample
-from deepspec.stages import Arrays, Stage, digest
+from deepspec.stages import Arrays, Stage
 
 Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The classes of an image.
+
+    Attributes
+    ----------
+    labels : (H, W) int32
+    segments : (n,) int32
+        Of its segments, where it has any.
+    grid : (h, w) int32 or None
+        Of the cells of its grid, where it has one.
+    """
+
+    labels: Labels
+    segments: Labels
+    grid: Labels | None = None
 
 
 class LabelMaps(Stage):
@@ -55,17 +75,18 @@ class LabelMaps(Stage):
         self.folder = root / self.name
 
     @abstractmethod
-    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
-        """The label map at the image's resolution, "labels", and where there is one at the grid's, "grid"."""
+    def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
+        """The classes of an image's pixels."""
 
     def compute(self, item: Input) -> Arrays:
         image = images.load(item.path)
         found = self.label(item, image)
-        for folder, labels in found.items():
+        grid = {} if found.grid is None else {"grid": found.grid}
+        for folder, labels in {"labels": found.labels, **grid}.items():
             path = item.below(self._output / folder, ".png")
             with writing_to(path), replacing(path) as file:
                 images.write_labels(labels, file)
-        return {"image": image, **found}
+        return {"image": image, "labels": found.labels, "segments": found.segments}
 
     def label_path(self, item: Input) -> Path:
         return item.below(self._output / "labels", ".png")
@@ -83,7 +104,7 @@ class LabelMaps(Stage):
         )
 
     def record(self, item: Input) -> dict[str, Any]:
-        """`panels` and `link` for the page, `coco`, and `pixels` and `parts` of each class in the image."""
+        """`panels` for the page, `coco`, and `counts` of the classes."""
         found: dict[str, Any] = json.loads(self.path(item).read_bytes())
         return found
 
@@ -93,9 +114,7 @@ class LabelMaps(Stage):
             "key": self._key,
             "source": source,
             "panels": [vars(panel) for panel in overlay_panels(image, labels)],
-            "pixels": {
-                int(label): int(n) for label, n in zip(*np.unique(labels, return_counts=True), strict=True)
-            },
+            "counts": count_classes(labels, arrays["segments"]),
             "coco": coco.record(item.name, labels.shape, coco.stuff_annotations(labels)),
         }
         with writing_to(self.path(item)):
@@ -116,32 +135,37 @@ class ClusterMaps(LabelMaps):
     ) -> None:
         own = {"refine": refine, "clusters": clusters.key}
         super().__init__(root, own, before, output, threads)
+        self.settings = {**clusters.settings, self.name: own}
         self._clusters = clusters.path
         self._refine = refine
 
-    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
+    def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
         found = self.previous.load(item, "labels", "cell")
-        clusters = np.concatenate([[0], clusters_of(self._clusters, item)]).astype(np.int32)
-        grid = clusters[found["labels"]]
+        segments = clusters_of(self._clusters, item)
+        grid = np.concatenate([np.zeros(1, np.int32), segments])[found["labels"]]
         labels = upsample(grid, image.shape[:2], tuple(found["cell"]))
         if self._refine != "none":
             # The CRF's work grows with the number of labels: those of the image suffice.
             present, numbered = np.unique(labels, return_inverse=True)
             numbered = numbered.reshape(labels.shape).astype(np.int32)
             labels = present[refine_labels(image, numbered, self._refine, threads=self.threads)]
-        return {"labels": labels, "grid": grid}
+        return Found(labels, segments, grid)
 
 
 class PredictedMaps(LabelMaps):
     """Of a network that `training` made."""
 
     def __init__(self, root: Path, checkpoint: Path, device: str | None, output: Path, threads: int) -> None:
-        super().__init__(root, {"checkpoint": digest_of(checkpoint)}, None, output, threads)
+        from deepspec import training
+
+        self.n_classes = training.n_classes(checkpoint)
+        super().__init__(root, {"checkpoint": training.digest(checkpoint)}, None, output, threads)
         self._checkpoint = checkpoint
         self._device = device
 
-    def label(self, item: Input, image: NDArray[np.uint8]) -> dict[str, Labels]:
-        return {"labels": _segmenter(self._checkpoint, self._device).predict(image)}
+    def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
+        labels = _segmenter(self._checkpoint, self._device).predict(image)
+        return Found(labels, np.zeros(0, np.int32))
 
 
 @lru_cache(maxsize=1)

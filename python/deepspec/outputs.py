@@ -53,7 +53,7 @@ class Outputs:
         different = [name for name in names if earlier.get(name) != self.settings.get(name)]
         if different:
             changes = ", ".join(
-                f"{name} = {_text(earlier.get(name))}, not {_text(self.settings.get(name))}"
+                f"{name} = {setting_text(earlier.get(name))}, not {setting_text(self.settings.get(name))}"
                 for name in different
             )
             raise ValueError(
@@ -126,7 +126,7 @@ class Outputs:
                     self.folder / f"{self._task}.html",
                     n_entries=len(done),
                     title=f"deepspec {self._task}",
-                    facts={name: _text(value) for name, value in self.settings.items()},
+                    facts={name: setting_text(value) for name, value in self.settings.items()},
                     failures={
                         item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
                     },
@@ -196,6 +196,8 @@ _USED = (
     "scipy",
     "pillow",
     "scikit-learn",
+    "faiss-cpu",
+    "ray",
     "torch",
     "torchvision",
     "timm",
@@ -235,5 +237,6 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not written by deepspec: {error}") from error
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting for the screen or a page."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -121,7 +121,8 @@ def reproduce(
             folder = output / table / f"{number:02}"
         try:
             outcomes.append(run(row, data, folder, limit, settings))
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            # RuntimeError: a training that diverges.
             outcomes.append(Outcome(row, reason=f"did not run: {' '.join(str(error).split())}"))
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / f"{table}.md") as file:

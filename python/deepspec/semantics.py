@@ -14,8 +14,10 @@ from typing import Any
 
 from deepspec._files import locked, remove_leftovers
 from deepspec.class_names import Names, read_names
+from deepspec.class_statistics import ClassStatistics, statistics_table
 from deepspec.clustering import CLUSTERINGS
 from deepspec.dataset_clusters import DatasetClusters
+from deepspec.datasets import read_labels
 from deepspec.decomposition import check_settings
 from deepspec.decompositions import Result, timed
 from deepspec.engines import ENGINES, Engine, LocalEngine, RayEngine
@@ -26,6 +28,7 @@ from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps
 from deepspec.outputs import writing_to
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS
+from deepspec.semantic_outputs import Summary, typical_segments, write_outputs
 from deepspec.semantic_stages import Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
 from deepspec.stages import Stage
 
@@ -49,6 +52,10 @@ class Segmentation:
         Ids are 1 … n_clusters; 0 is the background.
     settings : dict
         What determines the result, as plain JSON values, by stage.
+    n_images : int
+        Of the inputs.
+    classes : tuple of ClassStatistics
+        The background first; empty where the run stopped before there were label maps.
     failed : dict
         Reasons by path: images that have no label map.
     done : Counter
@@ -60,9 +67,19 @@ class Segmentation:
     folder: Path
     n_clusters: int
     settings: dict[str, Any]
+    n_images: int
+    classes: tuple[ClassStatistics, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+
+    def to_text(self) -> str:
+        """For the screen: the classes, and what was done."""
+        table = f"{statistics_table(self.classes)}\n" if self.classes else ""
+        done = ", ".join(f"{stage} of {n}" for stage, n in self.done.items()) or "nothing: all was there"
+        page = f"; to look at: {self.folder / 'index.html'}" if self.classes else ""
+        n = self.n_images - len(self.failed)
+        return f"{table}{n} of {self.n_images} images, done: {done}{page}"
 
 
 def segment_dataset(
@@ -168,9 +185,9 @@ def segment_dataset(
     """
     check_choice("method", method, METHODS)
     graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
-    of_segments = {"n_segments": n_segments, "background": background, "seed": segment_seed}
+    of_segments: dict[str, Any] = {"n_segments": n_segments, "background": background, "seed": segment_seed}
     of_crops = {"erode": erode, "dilate": dilate, "max_size": max_size}
-    of_clusters = {
+    of_clusters: dict[str, Any] = {
         "n_clusters": n_classes if method == "deep-spectral" else n_classes + 1,
         "algorithm": clustering,
         "n_components": n_components,
@@ -291,15 +308,16 @@ class _Run:
         available = check_threads(threads)
         self.threads = available if threads is not None else max(1, available // jobs)
         on_gpu = str((backbone or {}).get("device") or "").startswith("cuda")
-        self._engine: Engine = (
-            RayEngine(jobs, address, float(on_gpu)) if engine == "ray" else LocalEngine(jobs)
-        )
+        self._engine: Engine = LocalEngine(jobs)
+        if engine == "ray":
+            self._engine = RayEngine(jobs, address, float(on_gpu))
         self.output = Path(output)
         self.root = self.output / ".stages"
         self.items: list[Input] = []
         self.n_fit = 0
         self._inputs: list[Input] = []
         self._progress = progress or (lambda results, stage, total: results)
+        self._classes: list[ClassStatistics] = []
         self._failed: dict[str, str] = {}
         self._done: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
@@ -350,8 +368,10 @@ class _Run:
 
     def cluster(self, clusters: DatasetClusters) -> None:
         if not clusters.is_done():
-            with timed(self._seconds, clusters.name):
+            seconds: dict[str, float] = {}
+            with timed(seconds, clusters.name):
                 clusters.compute()
+            self._seconds.update(seconds)
             self._done[clusters.name] += 1
 
     def finish(
@@ -363,10 +383,30 @@ class _Run:
         segments: Stage | None = None,
     ) -> None:
         """Write what is about all images."""
-        ...
+        names: dict[int, str] = {}
+        if labelled is not None:
+            names = labelled.name(self.items, lambda item: read_labels(maps.label_path(item)), n_clusters)
+        sheets = {}
+        if clusters is not None and segments is not None:
+            sheets = typical_segments(clusters.path, segments, self.items)
+        # In the order of the inputs, whatever the clusters were fitted to.
+        done = {item.name for item in self.items}
+        items = [item for item in self._inputs if item.name in done]
+        self._classes = write_outputs(
+            Summary(self.output, items, maps, names, n_clusters, self._inputs, self._failed), sheets
+        )
 
     def result(self, n_clusters: int, settings: dict[str, Any]) -> Segmentation:
-        return Segmentation(self.output, n_clusters, settings, self._failed, self._done, self._seconds)
+        return Segmentation(
+            self.output,
+            n_clusters,
+            settings,
+            len(self._inputs),
+            tuple(self._classes),
+            self._failed,
+            self._done,
+            self._seconds,
+        )
 
     def _ok(self, item: Input) -> bool:
         return str(item.path) not in self._failed

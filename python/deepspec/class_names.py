@@ -1,0 +1,152 @@
+"""What the classes that were found are called: by a person who looked at them, by points in images, or by the truth."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec.datasets import VOID, read_class_names, read_labels
+from deepspec.inputs import Input
+from deepspec.metrics import ConfusionMatrix
+
+Labels = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What `read_names` found.
+
+    Attributes
+    ----------
+    of_classes : mapping
+        Names by id.
+    points : mapping
+        By image (its path within the folder given, with or without extension): (x, y, name) of pixels.
+    truth : Path or None
+        A folder of label maps with the images' relative paths, and `classes.txt`.
+    """
+
+    of_classes: Mapping[int, str] = field(default_factory=dict)
+    points: Mapping[str, Sequence[tuple[int, int, str]]] = field(default_factory=dict)
+    truth: Path | None = None
+
+    def name(
+        self, items: Iterable[Input], read: Callable[[Input], Labels], n_clusters: int
+    ) -> dict[int, str]:
+        """Names of clusters, those that have one.
+
+        By points, a cluster has the name of most of the points in it, the first of equal ones; by true label maps, that of
+        the class it is matched to (Hungarian where there are no more clusters than classes, else the class of largest IoU).
+
+        Parameters
+        ----------
+        items : iterable of Input
+        read : callable
+            The label map of an image.
+        n_clusters : int
+            Besides the background.
+
+        Raises
+        ------
+        OSError
+            A true label map is damaged.
+        ValueError
+            A point lies outside its image, an image with points or a class with a name is not there, or no image has a
+            true label map.
+        """
+        if self.truth is not None:
+            return _of_truth(self.truth, items, read, n_clusters)
+        unknown = [label for label in self.of_classes if not 1 <= label <= n_clusters]
+        if unknown:
+            raise ValueError(f"names are of classes 1 to {n_clusters}, got one of class {unknown[0]}")
+        return {**_of_points(self.points, items, read), **self.of_classes}
+
+
+def read_names(path: str | os.PathLike[str]) -> Names:
+    """Names of classes from a CSV file or a folder.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file whose first line is `class,name`, for a person who looked at the classes' sheets; or
+        `image,x,y,name`, for some pixels whose class is known, counted from 0 at the top left corner. Or a folder of
+        true label maps, PNGs with the images' relative paths (255: not known), with `classes.txt`, one name a line from
+        label 0 on.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        read_class_names(path / "classes.txt")
+        return Names(truth=path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        head, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    try:
+        if head == ["class", "name"]:
+            return Names(of_classes={int(label): name for label, name in rows})
+        if head == ["image", "x", "y", "name"]:
+            points: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+            for image, x, y, name in rows:
+                points[image].append((int(x), int(y), name))
+            return Names(points=dict(points))
+    except ValueError as error:
+        raise ValueError(f"{path}: each line must be {','.join(head)}: {error}") from error
+    raise ValueError(f"{path} must begin with class,name or image,x,y,name, got {','.join(head)!r}")
+
+
+def _of_points(
+    points: Mapping[str, Sequence[tuple[int, int, str]]],
+    items: Iterable[Input],
+    read: Callable[[Input], Labels],
+) -> dict[int, str]:
+    if not points:
+        return {}
+    votes: dict[int, Counter[str]] = defaultdict(Counter)
+    missing = set(points)
+    for item in items:
+        for image in (item.name, item.relative.with_suffix("").as_posix()):
+            if image not in points:
+                continue
+            missing.discard(image)
+            labels = read(item)
+            for x, y, name in points[image]:
+                if not (0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]):
+                    raise ValueError(
+                        f"{item.name} has {labels.shape[1]} x {labels.shape[0]} pixels, got the point ({x}, {y})"
+                    )
+                votes[int(labels[y, x])][name] += 1
+    if missing:
+        raise ValueError(f"names are of images that are not in the run, such as {min(missing)}")
+    votes.pop(0, None)
+    return {label: names.most_common(1)[0][0] for label, names in sorted(votes.items())}
+
+
+def _of_truth(
+    folder: Path, items: Iterable[Input], read: Callable[[Input], Labels], n_clusters: int
+) -> dict[int, str]:
+    names = read_class_names(folder / "classes.txt")
+    matrix = ConfusionMatrix(len(names), n_clusters + 1, VOID)
+    n_images = 0
+    for item in items:
+        file = item.below(folder, ".png")
+        if file.exists():
+            matrix.add(read(item), read_labels(file))
+            n_images += 1
+    if not n_images:
+        raise ValueError(
+            f"{folder} has no label map of an image of the run: expected are PNGs of their names"
+        )
+    classes = matrix.match("hungarian" if n_clusters < len(names) else "majority")
+    return {label: names[classes[label]] for label in range(1, n_clusters + 1) if classes[label]}
