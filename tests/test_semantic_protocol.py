@@ -66,7 +66,8 @@ def test_seeds_are_scored_one_by_one(root: Path, tmp_path: Path) -> None:
     assert found.mean_iou.mean > 0.95
     assert stages["eigenvectors"] == 4  # once for both
     assert stages["labels"] == 8
-    assert found.facts["settings"]["clusters"]["seed"] == 5
+    assert found.facts["settings"]["clusters"]["seed"] == [3, 5]
+    assert found.failed == {}
     # What is left is the last run's.
     assert evaluate_labels(dataset, tmp_path / "out", n_clusters=2) == found.runs["seed 5"]
 

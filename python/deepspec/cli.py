@@ -125,7 +125,8 @@ def _evaluate_semantic(options: argparse.Namespace) -> int:
     except OutputError as error:
         print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
         return 1
-    return _report_scores(found, options)
+    _report_failures(found.failed, len({example.image for example in (*dataset, *(fit_on or ()))}))
+    return _report_scores(found, options) or int(bool(found.failed))
 
 
 def _scoring(examples: Sequence[Example]) -> Iterable[Example]:

@@ -68,11 +68,11 @@ def evaluate_semantic(
     dataset[0].labels()  # before anything else is done
     scored = [example.image for example in dataset]
     fitted = scored if fit_on is None else [example.image for example in fit_on]
-    scores: dict[str, LabelScore] = {}
+    runs: dict[str, LabelScore] = {}
     seconds: Counter[str] = Counter()
     failed: dict[str, str] = {}
     for seed in seeds:
-        found = segment_dataset(
+        found = answer = segment_dataset(
             dict.fromkeys([*fitted, *scored]),
             output,
             features,
@@ -81,34 +81,33 @@ def evaluate_semantic(
             progress=progress,
             **settings,
         )
-        seconds.update(found.seconds)
-        failed.update(found.failed)
-        n_clusters = found.n_clusters
         if training is not None:
-            found = _self_trained(found, fitted, scored, seed, training, progress)
-            failed.update(found.failed)
-        scores[f"seed {seed}"] = evaluate_labels(
-            dataset, found.folder / "labels", n_clusters=n_clusters, how=how, progress=scoring
+            options = {"seed": seed, **training}
+            depends_on = [found.settings, settings.get("refine"), [path.name for path in fitted], options]
+            network = output / "self-training" / digest(depends_on)
+            answer = _self_trained(found.folder / "labels", fitted, scored, network, options, progress)
+        seconds.update(found.seconds)
+        failed.update(found.failed | answer.failed)
+        runs[f"seed {seed}"] = evaluate_labels(
+            dataset, answer.folder / "labels", n_clusters=found.n_clusters, how=how, progress=scoring
         )
-    return SemanticEvaluation(
-        dataset.name,
-        scores,
-        {**(facts or {}), "settings": found.settings, "seconds": dict(seconds), "failed": failed},
-    )
+    of_clusters = {**found.settings["clusters"], "seed": list(seeds)}
+    used = {"settings": {**found.settings, "clusters": of_clusters}, "seconds": dict(seconds)}
+    return SemanticEvaluation(dataset.name, runs, {**(facts or {}), **used}, failed)
 
 
 def _self_trained(
-    found: Segmentation,
+    label_maps: Path,
     fitted: Sequence[Path],
     scored: Sequence[Path],
-    seed: int,
+    network: Path,
     options: Mapping[str, Any],
     progress: Progress | None,
 ) -> Segmentation:
-    """What a network says that was trained on the label maps; it is kept, by what it depends on."""
+    """What a network says that was trained on label maps, in the folder `network`, where it goes on from what is there."""
     from deepspec import training
 
-    depends_on = [found.settings, [path.name for path in fitted], seed, dict(options)]
-    network = found.folder / "self-training" / digest(depends_on)
-    training.train(found.folder / "labels", fitted, network, seed=seed, **options)
-    return predict_dataset(scored, network / "predictions", network, progress=progress)
+    training.train(label_maps, fitted, network, **options)
+    return predict_dataset(
+        scored, network / "predictions", network, device=options.get("device"), progress=progress
+    )
