@@ -122,7 +122,7 @@ def _evaluate_semantic(options: argparse.Namespace) -> int:
             **semantic_options(options),
             **{name: given[name] for name in ("engine", "address", "jobs", "threads")},
         )
-    except OutputError as error:
+    except (OutputError, MemoryError) as error:
         print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
         return 1
     _report_failures(found.failed, len({example.image for example in (*dataset, *(fit_on or ()))}))
