@@ -328,6 +328,11 @@ def _add_semantic_command(commands: Any) -> None:
         "with classes.txt",
     )
     command.add_argument(
+        "--panoptic",
+        action="store_true",
+        help="also write COCO's panoptic format: DIR/panoptic/, panoptic.json",
+    )
+    command.add_argument(
         "--checkpoint", type=Path, metavar="RUN", help="label the images by this folder's network instead"
     )
     command.add_argument(
