@@ -17,15 +17,14 @@ CELL = 8
 
 
 def write_dataset(folder: Path, n_images: int = 6, size: tuple[int, int] = (72, 96)) -> Path:
-    """`images/*.png` with one or two rectangles on gray, of the classes 1 … 3, and `labels/*.png`."""
+    """`images/*.png` with two rectangles on gray, of different classes 1 … 3, and `labels/*.png`."""
     rng = np.random.default_rng(1)
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for number in range(n_images):
         labels = np.zeros(size, np.uint8)
         labels[16:48, 16:40] = 1 + number % 3
-        if number % 2:
-            labels[24:56, 56:80] = 1 + (number // 2) % 3
+        labels[24:56, 56:80] = 1 + (number + 1 + number // 3 % 2) % 3
         colors = np.array([(120, 120, 125), *COLORS])[labels] + rng.normal(scale=4, size=(*size, 3))
         Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{number}.png")
         Image.fromarray(labels).save(folder / "labels" / f"{number}.png")

@@ -324,8 +324,8 @@ def _add_semantic_command(commands: Any) -> None:
         "--names",
         type=Path,
         metavar="PATH",
-        help="what classes are called: a CSV file of class,name or of image,x,y,name, or a folder of true label maps "
-        "with classes.txt",
+        help="what classes are called: a CSV file of class,name or of image,x,y,name, or a folder with labels/, true label maps, "
+        "and classes.txt",
     )
     command.add_argument(
         "--panoptic",
