@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepspec.decomposition import Decomposition
+from deepspec.features import Features
 from deepspec.spectral import Eigenpairs
 
 
@@ -41,3 +42,10 @@ def two_colors(height: int, width: int, inner: tuple[slice, slice]) -> NDArray[A
     image[inner] = (230, 130, 30)
     image += np.random.default_rng(0).normal(scale=4, size=image.shape)
     return image.clip(0, 255).astype(np.uint8)
+
+
+def mean_colors(image: NDArray[np.uint8]) -> Features:
+    """Of cells of 8 pixels, in [-1, 1]: features that can be compared between images."""
+    rows, columns = (side // 8 for side in image.shape[:2])
+    cells = image[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8, 3).mean(axis=(1, 3))
+    return Features(cells / 127.5 - 1, (8, 8), {"features": "mean colours"})

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import two_colors
 from PIL import Image
 
-from deepspec import pipeline
+from deepspec import images, pipeline
 from deepspec.cli import main
-from deepspec.reproduce import TABLES, reproduce
+from deepspec.reproduce import reproduce, to_markdown
+from deepspec.semantics import Segmentation
+from deepspec.tables import TABLES
 
 XML = """<annotation><object><bndbox>
 <xmin>41</xmin><ymin>25</ymin><xmax>80</xmax><ymax>64</ymax></bndbox></object></annotation>"""
@@ -39,7 +45,22 @@ def test_the_tables_hold_the_published_numbers() -> None:
     assert [(row.features, row.published) for row in infinite] == [("dino_vitb16", 24.2)]
     assert {row.measure for row in TABLES["table3"]} == {"segmentation"}
     assert [row.published for row in TABLES["table9"]] == [41.8, 40.7, 38.8, 31.2, 33.6, 26.6]
-    assert sum(map(len, TABLES.values())) == 12 + 14 + 4 + 4 + 17 + 4 + 6
+    assert [(row.published, row.deviation) for row in TABLES["table4"]] == [
+        (5.3, None),
+        (12.1, None),
+        (30.8, 2.7),
+        (37.2, 3.8),
+    ]
+    assert [(row.settings["k"], row.self_training, row.published) for row in TABLES["table10"]] == [
+        *((4, False, 29.7), (6, False, 33.3), (11, False, 31.4), (16, False, 31.8)),
+        *((4, True, 32.7), (6, True, 36.3), (11, True, 37.5), (16, True, 36.0)),
+    ]
+    assert [(row.settings["n_classes"], row.published) for row in TABLES["table11"]] == [
+        (20, 33.3),
+        (30, 38.5),
+        (40, 42.8),
+    ]
+    assert sum(map(len, TABLES.values())) == 12 + 14 + 4 + 4 + 4 + 17 + 4 + 6 + 8 + 3
 
 
 def test_rows_run_as_far_as_there_is_data(
@@ -99,3 +120,96 @@ def test_a_row_whose_images_all_fail_says_so(data: Path, tmp_path: Path) -> None
     assert "no image could be taken apart" in outcome.reason
     with pytest.raises(ValueError, match="table must be one of 'table1'"):
         reproduce("table99", data, tmp_path)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Three images of VOC with labels of a class each."""
+    top = tmp_path / "data" / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (top / name).mkdir(parents=True)
+    for number, stem in enumerate("abc"):
+        inside = np.s_[24 : 64 - 8 * number, 40:80]
+        labels = np.zeros((91, 101), np.uint8)
+        labels[inside] = 1 + number
+        Image.fromarray(two_colors(91, 101, inside)).save(top / "JPEGImages" / f"{stem}.jpg", quality=95)
+        with (top / "SegmentationClass" / f"{stem}.png").open("wb") as file:
+            images.write_labels(labels, file)
+    (top / "ImageSets" / "Segmentation" / "trainval.txt").write_text("a\nb\nc\n")
+    return tmp_path / "data"
+
+
+def test_rows_of_classes_tell_their_splits(
+    classes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    described: None,
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["reproduce", "table11", "--data", str(classes), "-o", str(out), "--features", "classical"]
+    assert main([*arguments, "--threads", "1"]) == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert "ours (± deviation of 4 seeds)" in head
+    for line, n_classes, published in zip(lines[:3], (20, 30, 40), (33.3, 38.5, 42.8), strict=True):
+        found = re.fullmatch(
+            rf"\| K = {n_classes}: classical \| voc2012 seg-trainval, classes found in seg-trainval "
+            rf"\| {published} \| (\S+) ± (\S+) \| 3 \|",
+            line,
+        )
+        assert found is not None, line
+        assert 10 < float(found[1]) <= 100
+    content = json.loads((out / "table11.json").read_text())
+    assert all(row["deviation"] >= 0 and row["score"]["value"] <= 1 for row in content)
+    # Where the paper's lists are there, they are used.
+    monkeypatch.setitem(TABLES, "table11", TABLES["table11"][::2])
+    lists = classes / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    (lists / "val.txt").write_text("b\n")
+    (lists / "trainaug.txt").write_text("c\nb\na\n")
+    outcome = reproduce("table11", classes, out, features="classical")[0]
+    assert (outcome.splits, outcome.n_images) == ("seg-val, classes found in seg-trainaug", 1)
+    # The first two images have fewer segments than K = 40.
+    *_, last = reproduce("table11", classes, out, features="classical", limit=2)
+    assert "did not run: n_classes must be from 1 to the number of segments to cluster" in last.reason
+    for name in ("val", "trainval", "trainaug"):
+        (lists / f"{name}.txt").unlink()
+    outcome = reproduce("table11", classes, out, features="classical")[0]
+    assert "val.txt is missing" in outcome.reason
+
+
+def test_baselines_and_networks_are_rows_of_table_4(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, described: None
+) -> None:
+    trained = []
+
+    def train(label_maps: Path, images: list[Path], output: Path, **options: Any) -> None:
+        trained.append(([path.stem for path in images], options))
+        shutil.copytree(label_maps, output / "predictions" / "labels")
+
+    def predict(inputs: list[Path], output: Path, checkpoint: Path, **options: Any) -> Segmentation:
+        return Segmentation(output, 0, {}, len(inputs))
+
+    monkeypatch.setattr("deepspec.training", SimpleNamespace(train=train), raising=False)
+    monkeypatch.setattr("deepspec.semantic_protocol.predict_dataset", predict)
+    outcomes = reproduce(
+        "table4", classes, tmp_path / "out", features="classical", training={"steps": 2}, threads=1
+    )
+    assert [outcome.reason for outcome in outcomes] == [""] * 4
+    assert trained == [(["a", "b", "c"], {"seed": seed, "steps": 2}) for seed in range(4)]
+    # A network that answers as it was taught.
+    assert outcomes[3].score == outcomes[2].score
+    assert outcomes[3].deviation == outcomes[2].deviation
+    assert "| 37.2 ± 3.8 |" in to_markdown(outcomes)
+
+
+def test_a_network_that_cannot_be_trained_is_told(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, described: None
+) -> None:
+    monkeypatch.setitem(TABLES, "table4", TABLES["table4"][3:])
+
+    def train(*arguments: object, **options: object) -> None:
+        raise ImportError("training needs torch: pip install 'deepspec[models]'")
+
+    monkeypatch.setattr("deepspec.training", SimpleNamespace(train=train), raising=False)
+    (outcome,) = reproduce("table4", classes, tmp_path / "out", features="classical", threads=1)
+    assert outcome.reason == "did not run: training needs torch: pip install 'deepspec[models]'"

@@ -18,8 +18,10 @@ from deepspec.graph import AFFINITIES
 from deepspec.layers import FACETS
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
-from deepspec.reproduce import TABLES
+from deepspec.semantic_evaluation import MATCHINGS
+from deepspec.semantic_protocol import SEEDS
 from deepspec.semantics import METHODS as SEMANTIC_METHODS
+from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
 
 
@@ -51,8 +53,8 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
     _add_semantic_command(commands)
     evaluation = commands.add_parser(
         "evaluate",
-        help="CorLoc of boxes, or IoU of masks, on a public dataset or a folder",
-        description="Find boxes or masks in a dataset's images, or take those made elsewhere, and score them.",
+        help="CorLoc of boxes, or IoU of masks or of classes, on a public dataset or a folder",
+        description="Find boxes, masks or classes in a dataset's images, or take those made elsewhere, and score them.",
     )
     measures = evaluation.add_subparsers(dest="measure", required=True, metavar="MEASURE")
     for measure, name in MEASURES.items():
@@ -64,6 +66,9 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         _add_graph(command.add_argument_group("graph"), {"k": TASKS[name].k, **method})
         _add_task(command.add_argument_group("answer"), {**TASKS[name].options, **method})
         _add_running(command.add_argument_group("running"))
+    _add_semantic_evaluation(
+        measures.add_parser("semantic", help="classes found without labels, against the truth")
+    )
     table = commands.add_parser(
         "reproduce",
         help="a table of the paper, row by row, with the published number beside ours",
@@ -76,10 +81,47 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
     table.add_argument("--features", metavar="NAME", help="for every row, where the weights are missing")
     table.add_argument("--weights", metavar="FILE", help="a checkpoint of them")
     table.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (the best there is)")
+    table.add_argument(
+        "--steps", type=_whole(1), metavar="N", help="of self-training, fewer for a trial (as published)"
+    )
+    table.add_argument(
+        "--training-weights",
+        metavar="FILE",
+        help="a checkpoint of the network that self-training begins with (the published one), or none",
+    )
     _add_task(table, {"foreground": "smaller"})
     _add_running(table)
     commands.add_parser("info", help="version, build, instruction set, threads, features, extras")
     return parser
+
+
+def _add_semantic_evaluation(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("dataset")
+    _add_dataset(group)
+    group.add_argument(
+        "--fit-split",
+        metavar="NAME",
+        help="the images that classes are found in, such as seg-trainaug (those that are scored)",
+    )
+    group.add_argument(
+        "--matching",
+        choices=MATCHINGS,
+        default="auto",
+        help="of clusters to classes: one to one, or each to the best; auto: the best where there are more clusters "
+        "than classes (%(default)s)",
+    )
+    command.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder for the results"
+    )
+    command.add_argument(
+        "--seeds",
+        type=_whole(0),
+        nargs="+",
+        default=SEEDS,
+        metavar="N",
+        help=f"of clustering, one run each ({' '.join(map(str, SEEDS))})",
+    )
+    add_semantic(command)
 
 
 def _add_input_and_output(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +147,7 @@ def _add_dataset(group: Any) -> None:
         "--predictions",
         type=Path,
         metavar="PATH",
-        help="boxes.json, or a folder of masks, made elsewhere: they are scored, and nothing else is done",
+        help="boxes.json, or a folder of masks or label maps, made elsewhere: they are scored, and nothing else is done",
     )
 
 

@@ -7,17 +7,18 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from importlib import metadata
 from typing import Any
 
 from deepspec import __version__, _core, backbones, pipeline, semantics
 from deepspec.arguments import parse
-from deepspec.datasets import Dataset, load_dataset
-from deepspec.evaluation import MEASURES, evaluate
+from deepspec.datasets import Dataset, Example, load_dataset
+from deepspec.evaluation import MEASURES, Evaluation, evaluate
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.reproduce import reproduce, to_markdown
+from deepspec.semantic_evaluation import SemanticEvaluation, evaluate_labels
+from deepspec.semantic_protocol import evaluate_semantic
 from deepspec.tasks import TASKS
 
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _info()
         if options.command == "reproduce":
             return _reproduce(options)
+        if options.command == "evaluate" and options.measure == "semantic":
+            return _evaluate_semantic(options)
         if options.command == "semantic":
             return _semantic(options)
         if options.command == "evaluate":
@@ -78,24 +81,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dataset(options: argparse.Namespace) -> Dataset:
-    dataset = load_dataset(options.dataset, options.root, split=options.split, image_list=options.image_list)
-    return dataset if options.limit is None else dataset[: options.limit]
+    return load_dataset(options.dataset, options.root, split=options.split, image_list=options.image_list)[
+        : options.limit
+    ]
 
 
 def _evaluate(options: argparse.Namespace, dataset: Dataset, facts: dict[str, Any]) -> int:
-    """Score what was found, print the table and write it down."""
-    from tqdm import tqdm
-
+    """Score what was found."""
     found = evaluate(
         options.measure,
         dataset,
         options.predictions or options.output,
         facts=facts,
-        progress=partial(tqdm, desc="scores", unit="image", disable=None, dynamic_ncols=True, leave=False),
+        progress=_scoring,
     )
+    return _report_scores(found, options)
+
+
+def _evaluate_semantic(options: argparse.Namespace) -> int:
+    """Find classes once with each seed, or take label maps, and score them."""
+    dataset = _dataset(options)
+    if options.predictions is not None:
+        score = evaluate_labels(dataset, options.predictions, how=options.matching, progress=_scoring)
+        return _report_scores(SemanticEvaluation(dataset.name, {"label maps": score}), options)
+    given = vars(options)
+    fit_on = None
+    if options.fit_split is not None:
+        fit_on = load_dataset(options.dataset, options.root, split=options.fit_split)[: options.limit]
+    try:
+        found = evaluate_semantic(
+            dataset,
+            options.output,
+            options.features,
+            fit_on=fit_on,
+            seeds=options.seeds,
+            how=options.matching,
+            facts={"split": options.split, "classes found in": options.fit_split or "the images scored"},
+            progress=stage_progress,
+            scoring=_scoring,
+            **semantic_options(options),
+            **{name: given[name] for name in ("engine", "address", "jobs", "threads")},
+        )
+    except OutputError as error:
+        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
+        return 1
+    _report_failures(found.failed, len({example.image for example in (*dataset, *(fit_on or ()))}))
+    return _report_scores(found, options) or int(bool(found.failed))
+
+
+def _scoring(examples: Sequence[Example]) -> Iterable[Example]:
+    from tqdm import tqdm
+
+    bar: Iterable[Example] = tqdm(
+        examples, "scores", unit="image", disable=None, dynamic_ncols=True, leave=False
+    )
+    return bar
+
+
+def _report_scores(found: Evaluation | SemanticEvaluation, options: argparse.Namespace) -> int:
+    """Print the table and write it down."""
     options.output.mkdir(parents=True, exist_ok=True)
     found.save(options.output)
-    print(found.to_markdown())
+    print(_printable(found.to_markdown()))
     if found.missing:
         print(
             f"deepspec: {len(found.missing)} of {found.n_images} images have no prediction, "
@@ -124,6 +171,16 @@ def _reproduce(options: argparse.Namespace) -> int:
             name: value for name in ("weights", "device") if (value := getattr(options, name)) is not None
         },
         follow=follow,
+        progress=stage_progress,
+        training={
+            name: value
+            for name, value in (
+                ("steps", options.steps),
+                ("weights", options.training_weights),
+                ("device", options.device),
+            )
+            if value is not None
+        },
         foreground=options.foreground,
         jobs=options.jobs,
         threads=options.threads,

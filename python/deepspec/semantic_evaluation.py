@@ -83,11 +83,14 @@ class SemanticEvaluation:
         `LabelScore` by the run's name, such as "seed 0".
     facts : mapping
         Settings, and seconds by stage, where they are known.
+    failed : dict
+        Reasons by path: images, scored or not, that no label map could be made of.
     """
 
     dataset: str
     runs: dict[str, LabelScore]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def mean_iou(self) -> Spread:
@@ -158,6 +161,7 @@ class SemanticEvaluation:
             "classes": {name: iou and vars(iou) for name, iou in self.class_iou.items()},
             "runs": {name: vars(run) for name, run in self.runs.items()},
             "missing": list(self.missing),
+            "failed": self.failed,
             **self.facts,
         }
         write_json(content, folder / "evaluation-semantic.json")
