@@ -366,8 +366,13 @@ def _add_semantic_command(commands: Any) -> None:
         "--names",
         type=Path,
         metavar="PATH",
-        help="what classes are called: a CSV file of class,name or of image,x,y,name, or a folder of true label maps "
-        "with classes.txt",
+        help="what classes are called: a CSV file of class,name or of image,x,y,name, or a folder with labels/, true label maps, "
+        "and classes.txt",
+    )
+    command.add_argument(
+        "--panoptic",
+        action="store_true",
+        help="also write COCO's panoptic format: DIR/panoptic/, panoptic.json",
     )
     command.add_argument(
         "--checkpoint", type=Path, metavar="RUN", help="label the images by this folder's network instead"

@@ -30,7 +30,7 @@ class Names:
     points : mapping
         By image (its path within the folder given, with or without extension): (x, y, name) of pixels.
     truth : Path or None
-        A folder of label maps with the images' relative paths, and `classes.txt`.
+        A folder with `labels/`, true label maps with the images' relative paths, and `classes.txt`.
     """
 
     of_classes: Mapping[int, str] = field(default_factory=dict)
@@ -76,9 +76,9 @@ def read_names(path: str | os.PathLike[str]) -> Names:
     ----------
     path : path
         A CSV file whose first line is `class,name`, for a person who looked at the classes' sheets; or
-        `image,x,y,name`, for some pixels whose class is known, counted from 0 at the top left corner. Or a folder of
-        true label maps, PNGs with the images' relative paths (255: not known), with `classes.txt`, one name a line from
-        label 0 on.
+        `image,x,y,name`, for some pixels whose class is known, counted from 0 at the top left corner. Or a folder like
+        the dataset "folder": with `labels/`, true label maps as PNGs with the images' relative paths (255: not known), and
+        `classes.txt`, one name a line from label 0 on.
 
     Raises
     ------
@@ -140,13 +140,13 @@ def _of_truth(
     matrix = ConfusionMatrix(len(names), n_clusters + 1, VOID)
     n_images = 0
     for item in items:
-        file = item.below(folder, ".png")
+        file = item.below(folder / "labels", ".png")
         if file.exists():
             matrix.add(read(item), read_labels(file))
             n_images += 1
     if not n_images:
         raise ValueError(
-            f"{folder} has no label map of an image of the run: expected are PNGs of their names"
+            f"{folder / 'labels'} has no label map of an image of the run: expected are PNGs of their names"
         )
     classes = matrix.match("hungarian" if n_clusters < len(names) else "majority")
     return {label: names[classes[label]] for label in range(1, n_clusters + 1) if classes[label]}

@@ -31,7 +31,8 @@ class ClassSummary:
     n_images, n_segments : int
         Where it was found.
     sheet : sequence of Panel
-        Crops of its segments in the order in which they are shown; see `crop_panel`.
+        Crops of its segments in the order in which they are shown, see `crop_panel`: the first large, so that 15 or 21
+        fill their rows.
     """
 
     id: int

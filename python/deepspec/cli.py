@@ -192,7 +192,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _semantic(options: argparse.Namespace) -> int:
     """Find classes, or label images by a network, and say what was done."""
     given = vars(options)
-    running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names")}
+    running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names", "panoptic")}
     try:
         if options.checkpoint is not None:
             found = semantics.predict_dataset(

@@ -24,7 +24,7 @@ def contact_sheet(
     ----------
     crops : sequence of (h, w, 3) uint8
     title : str
-        A line above them. Pillow's own font has Latin letters alone.
+        A line above them. Pillow's own font shows characters that are not ASCII as boxes.
     height : int
         Of the rows, in pixels, at most: each is made lower until the crops fill it exactly. The last row keeps its height.
     width : int

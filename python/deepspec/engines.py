@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -74,7 +75,7 @@ class LocalEngine:
         # Never forked: the OpenMP runtimes of other libraries hang in forked children.
         spawn = multiprocessing.get_context("spawn")
         pending: deque[tuple[Future[list[Result]], Batch, int]] = deque()
-        pool = ProcessPoolExecutor(self.jobs, spawn, start_worker)
+        pool = ProcessPoolExecutor(self.jobs, spawn, _start_job, (work.threads,))
         try:
             while todo or pending:
                 while todo and len(pending) <= self.jobs:
@@ -101,6 +102,12 @@ class LocalEngine:
                 yield from results
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_job(threads: int) -> None:
+    # torch takes all cores unless it is told before it is imported.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    start_worker()
 
 
 _TRIES = 3
@@ -148,7 +155,7 @@ class RayEngine:
             _Actor,
             fn_constructor_args=(work,),
             batch_size=1,
-            concurrency=(1, max(1, min(self.jobs, len(rows)))),
+            compute=data.ActorPoolStrategy(min_size=1, max_size=max(1, min(self.jobs, len(rows)))),
             num_cpus=work.threads,
             num_gpus=self.gpus or None,
         )
@@ -194,6 +201,7 @@ def _ray_data(address: str | None) -> Any:
         except (ConnectionError, ValueError) as error:
             raise OSError(f"no Ray cluster at {address}: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     return ray.data
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from deepspec import coco, images
 from deepspec._files import replacing, write_json
@@ -57,6 +58,8 @@ class LabelMaps(Stage):
         As of any stage.
     output : Path
         The folder that `labels` is in.
+    panoptic : bool
+        Whether to write pictures of COCO's panoptic format, too.
     """
 
     name = "labels"
@@ -67,9 +70,11 @@ class LabelMaps(Stage):
         settings: Mapping[str, Any],
         before: Stage | None,
         output: Path,
-        threads: int = 1,
+        panoptic: bool,
+        threads: int,
     ) -> None:
-        super().__init__(root, settings, before, threads)
+        super().__init__(root, {**settings, "panoptic": panoptic}, before, threads)
+        self.panoptic = panoptic
         self._output = output
         self._key = self.folder.name
         self.folder = root / self.name
@@ -86,6 +91,10 @@ class LabelMaps(Stage):
             path = item.below(self._output / folder, ".png")
             with writing_to(path), replacing(path) as file:
                 images.write_labels(labels, file)
+        if self.panoptic:
+            path = item.below(self._output / "panoptic", ".png")
+            with writing_to(path), replacing(path) as file:
+                Image.fromarray(coco.panoptic_picture(found.labels)).save(file, format="png")
         return {"image": image, "labels": found.labels, "segments": found.segments}
 
     def label_path(self, item: Input) -> Path:
@@ -110,13 +119,16 @@ class LabelMaps(Stage):
 
     def save(self, item: Input, source: Any, arrays: Arrays) -> None:
         image, labels = arrays["image"], arrays["labels"]
-        record = {
+        record: dict[str, Any] = {
             "key": self._key,
             "source": source,
             "panels": [vars(panel) for panel in overlay_panels(image, labels)],
             "counts": count_classes(labels, arrays["segments"]),
             "coco": coco.record(item.name, labels.shape, coco.stuff_annotations(labels)),
         }
+        if self.panoptic:
+            file = item.relative.with_suffix(".png").as_posix()
+            record["panoptic"] = coco.panoptic_annotation(labels, file)
         with writing_to(self.path(item)):
             write_json(record, self.path(item), indent=None)
 
@@ -131,11 +143,12 @@ class ClusterMaps(LabelMaps):
         before: Stage,
         clusters: DatasetClusters,
         output: Path,
+        panoptic: bool,
         threads: int,
     ) -> None:
         own = {"refine": refine, "clusters": clusters.key}
-        super().__init__(root, own, before, output, threads)
-        self.settings = {**clusters.settings, self.name: own}
+        super().__init__(root, own, before, output, panoptic, threads)
+        self.settings = {**clusters.settings, self.name: self.settings[self.name]}
         self._clusters = clusters.path
         self._refine = refine
 
@@ -155,11 +168,13 @@ class ClusterMaps(LabelMaps):
 class PredictedMaps(LabelMaps):
     """Of a network that `training` made."""
 
-    def __init__(self, root: Path, checkpoint: Path, device: str | None, output: Path, threads: int) -> None:
+    def __init__(
+        self, root: Path, checkpoint: Path, device: str | None, output: Path, panoptic: bool, threads: int
+    ) -> None:
         from deepspec import training
 
         self.n_classes = training.n_classes(checkpoint)
-        super().__init__(root, {"checkpoint": training.digest(checkpoint)}, None, output, threads)
+        super().__init__(root, {"checkpoint": training.digest(checkpoint)}, None, output, panoptic, threads)
         self._checkpoint = checkpoint
         self._device = device
 

@@ -77,9 +77,13 @@ def shade_segments(image: Image.Image, labels: NDArray[np.integer[Any]]) -> Imag
 
 @cache
 def segment_colors() -> NDArray[np.float64]:
-    """(256, 3) in [0, 255]: bright hues, each far from the one before; VOC's palette begins too dark for a photograph."""
+    """(256, 3) in [0, 255]: hues far from the one before, bright, since VOC's palette begins too dark for a photograph.
+
+    Hues come close again after 8 colours: the next 8 are deeper, then paler.
+    """
     hues = np.arange(256) * (5**0.5 - 1) / 2 % 1
-    colors = 255 * np.array([hsv_to_rgb(hue, 0.7, 1.0) for hue in hues])
+    tones = ((0.7, 1.0), (1.0, 0.85), (0.35, 1.0))  # saturation, value
+    colors = 255 * np.array([hsv_to_rgb(hue, *tones[index // 8 % 3]) for index, hue in enumerate(hues)])
     colors.flags.writeable = False  # the cache hands out this very array
     return colors
 

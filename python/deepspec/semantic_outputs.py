@@ -26,7 +26,7 @@ from deepspec.semantic_stages import crop
 from deepspec.stages import Stage
 
 Sheets = Mapping[int, Sequence[tuple[str, NDArray[np.uint8]]]]
-_TYPICAL = 24  # segments on a class's sheet
+_TYPICAL = 21  # segments on a class's sheet: the rows of the page are full
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def write_outputs(summary: Summary, sheets: Sheets) -> list[ClassStatistics]:
 def typical_segments(
     clusters: Path, segments: Stage, items: Sequence[Input], most: int = _TYPICAL
 ) -> dict[int, list[tuple[str, NDArray[np.uint8]]]]:
-    """Of each cluster the segments nearest to its centre, of an image one at most: names of images, and crops.
+    """Of each cluster the segments nearest to its centre, of an image one at most, the largest first.
 
     Parameters
     ----------
@@ -103,31 +103,35 @@ def typical_segments(
         All that are in the file.
     most : int
         Segments of a cluster.
+
+    Returns
+    -------
+    dict
+        By cluster: names of images, and crops.
     """
     places, arrays = read_clusters(clusters)
     by_place = {places[item.name]: item for item in items if item.name in places}
     owners = np.repeat(np.arange(len(arrays["starts"]) - 1), np.diff(arrays["starts"]))
-    wanted: dict[int, list[tuple[int, int, int]]] = {}  # by image: cluster, rank, segment
+    wanted: dict[int, list[tuple[int, int]]] = {}  # by image: cluster, segment
     for label in range(1, int(arrays["clusters"].max()) + 1):
         members = np.flatnonzero(arrays["clusters"] == label)
         nearest = members[np.argsort(arrays["distances"][members], kind="stable")]
         _, first = np.unique(owners[nearest], return_index=True)
         one_each = [row for row in nearest[np.sort(first)] if owners[row] in by_place]
-        for rank, row in enumerate(one_each[:most]):
+        for row in one_each[:most]:
             segment = int(row - arrays["starts"][owners[row]]) + 1
-            wanted.setdefault(int(owners[row]), []).append((label, rank, segment))
-    found: dict[int, list[tuple[int, str, NDArray[np.uint8]]]] = {}
+            wanted.setdefault(int(owners[row]), []).append((label, segment))
+    found: dict[int, list[tuple[float, str, NDArray[np.uint8]]]] = {}
     for place, parts in sorted(wanted.items()):
         item = by_place[place]
         grid = segments.load(item, "labels", "cell")
         image = images.load(item.path)
-        for label, rank, segment in parts:
-            picture = _around(
-                image, grid["labels"] == segment, (float(grid["cell"][0]), float(grid["cell"][1]))
-            )
-            found.setdefault(label, []).append((rank, item.name, picture))
+        for label, segment in parts:
+            mask = grid["labels"] == segment
+            picture = _around(image, mask, (float(grid["cell"][0]), float(grid["cell"][1])))
+            found.setdefault(label, []).append((-float(mask.mean()), item.name, picture))
     return {
-        label: [(name, picture) for _, name, picture in sorted(parts, key=lambda part: part[0])]
+        label: [(name, picture) for _, name, picture in sorted(parts, key=lambda part: part[:2])]
         for label, parts in sorted(found.items())
     }
 
@@ -155,8 +159,14 @@ def _write_coco(summary: Summary) -> None:
     def records() -> Iterator[dict[str, Any]]:
         return (record["coco"] for record in summary.records())
 
+    def panoptic() -> Iterator[dict[str, Any]]:
+        return ({**record["coco"], "annotations": [record["panoptic"]]} for record in summary.records())
+
     with replacing(summary.folder / "stuff.json") as file:
         coco.write_dataset(file, records, categories)
+    if summary.maps.panoptic:
+        with replacing(summary.folder / "panoptic.json") as file:
+            coco.write_dataset(file, panoptic, categories)
 
 
 def _write_page(summary: Summary, statistics: Sequence[ClassStatistics], sheets: Sheets) -> None:

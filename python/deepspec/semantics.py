@@ -35,7 +35,7 @@ from deepspec.stages import Stage
 #: Ours, and two that Table 4 compares it with: clusters of all cells of the features' grids, and of the mean features of
 #: what k-means finds in each image's features.
 METHODS = ("deep-spectral", "cluster-patch", "cluster-seg")
-FOLDERS = (".stages", "labels", "grid", "classes")
+FOLDERS = (".stages", "labels", "grid", "panoptic", "classes")
 
 Progress = Callable[[Iterable[Result], str, int], Iterable[Result]]
 
@@ -105,6 +105,7 @@ def segment_dataset(
     n_restarts: int = 1,
     seed: int = 0,
     refine: str = "none",
+    panoptic: bool = False,
     names: str | os.PathLike[str] | None = None,
     until: str | None = None,
     engine: str = "local",
@@ -153,6 +154,8 @@ def segment_dataset(
         See `clustering.cluster_vectors`.
     refine : {"none", "crf", "pydensecrf", "guided"}
         How the label maps' outlines follow the images'.
+    panoptic : bool
+        Also write `panoptic/` and `panoptic.json`, COCO's panoptic format.
     names : path, optional
         What the classes are called: see `class_names.read_names`.
     until : str, optional
@@ -217,7 +220,7 @@ def segment_dataset(
         if until != clusters.name:
             # Of ours, the segments are known before their vectors.
             segments = stages[1] if method == "deep-spectral" else stages[-1]
-            maps = ClusterMaps(run.root, refine, segments, clusters, run.output, run.threads)
+            maps = ClusterMaps(run.root, refine, segments, clusters, run.output, panoptic, run.threads)
             run.each(maps)
             run.finish(maps, n_clusters, labelled, clusters, segments)
         return run.result(n_clusters, clusters.settings)
@@ -229,6 +232,7 @@ def predict_dataset(
     checkpoint: str | os.PathLike[str],
     *,
     device: str | None = None,
+    panoptic: bool = False,
     names: str | os.PathLike[str] | None = None,
     engine: str = "local",
     address: str | None = None,
@@ -244,7 +248,7 @@ def predict_dataset(
         The folder of the training run.
     device : str, optional
         "cuda", "cpu", …; None: the best there is.
-    inputs, output, names, engine, address, jobs, threads, progress
+    inputs, output, panoptic, names, engine, address, jobs, threads, progress
         See `segment_dataset`, whose outputs these are, but for `grid/` and the sheets.
 
     Returns
@@ -259,7 +263,7 @@ def predict_dataset(
     labelled = None if names is None else read_names(names)
     run = _Run(output, engine, address, jobs, threads, {"device": device}, progress)
     run.find(inputs, None)
-    maps = PredictedMaps(run.root, Path(checkpoint), device, run.output, run.threads)
+    maps = PredictedMaps(run.root, Path(checkpoint), device, run.output, panoptic, run.threads)
     with run.opened():
         run.each(maps)
         run.finish(maps, maps.n_classes, labelled)
