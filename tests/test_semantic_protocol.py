@@ -3,17 +3,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import mean_colors, two_colors
+from numpy.typing import NDArray
 from PIL import Image
 
 from deepspec import images
 from deepspec.cli import main
 from deepspec.datasets import load_dataset
+from deepspec.features import Features
 from deepspec.semantic_evaluation import evaluate_labels
 from deepspec.semantic_protocol import evaluate_semantic
 
@@ -87,6 +90,24 @@ def test_classes_may_be_found_in_other_images_than_those_scored(root: Path, tmp_
     found = evaluate_semantic(
         dataset[:2], tmp_path / "out", fit_on=dataset[:1], seeds=[0], n_classes=1, **OPTIONS
     )
+    assert found.runs["seed 0"].class_iou["blue"] == 0
+
+
+def test_a_label_map_of_an_earlier_run_does_not_count(root: Path, tmp_path: Path) -> None:
+    def failing(image: NDArray[np.uint8]) -> Features:
+        if image.shape == (88, 96, 3) and image[0, 0, 2] < image[0, 0, 0]:  # no crop
+            raise ValueError("orange at the border")
+        return mean_colors(image)
+
+    dataset = load_dataset("folder", root)
+    run = partial(evaluate_semantic, dataset, tmp_path / "out", seeds=[0])
+    assert run(n_classes=2, **OPTIONS).missing == ()
+    found = run(n_classes=1, **{**OPTIONS, "features": failing})
+    assert [Path(name).name for name in found.missing] == ["1.png", "3.png"]
+    assert [(Path(path).name, reason) for path, reason in found.failed.items()] == [
+        ("1.png", "orange at the border"),
+        ("3.png", "orange at the border"),
+    ]
     assert found.runs["seed 0"].class_iou["blue"] == 0
 
 

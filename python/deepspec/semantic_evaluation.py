@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,7 @@ def evaluate_labels(
     *,
     n_clusters: int | None = None,
     how: str = "auto",
+    failed: Container[str] = (),
     progress: Callable[[Sequence[Example]], Any] = iter,
 ) -> LabelScore:
     """Match clusters to the true classes of a dataset's images, and score the label maps.
@@ -196,6 +197,8 @@ def evaluate_labels(
         Hungarian: one to one with the largest sum of IoU. Majority: each cluster to the class it has the largest IoU
         with. Auto: majority where there are more clusters than classes, else Hungarian. The background is a cluster and
         a class like the others; where it is in no label map, as plain clustering has none, it is no cluster.
+    failed : container of str
+        Paths of images whose label maps, where there are any, are another run's, and do not count.
     progress : callable, optional
         Wraps the examples, such as tqdm.
 
@@ -211,7 +214,7 @@ def evaluate_labels(
         raise ValueError(f"n_clusters must be from 0 to 255, got {n_clusters}")
     names = dataset.class_names
     matrix = ConfusionMatrix(len(names) if names else VOID, 256 if n_clusters is None else n_clusters + 1)
-    missing = _count(matrix, progress(dataset), _label_maps(predictions))
+    missing = _count(matrix, progress(dataset), _label_maps(predictions), failed)
     occurring = matrix.counts.sum(axis=0) > 0
     n_found = int(occurring.sum() if n_clusters is None else n_clusters + occurring[0])
     for example in missing:
@@ -240,12 +243,14 @@ def _label_maps(predictions: Path) -> dict[str, Path]:
     return files
 
 
-def _count(matrix: ConfusionMatrix, examples: Any, files: Mapping[str, Path]) -> list[Example]:
+def _count(
+    matrix: ConfusionMatrix, examples: Any, files: Mapping[str, Path], failed: Container[str]
+) -> list[Example]:
     """Count the label maps in, and return the examples that have none."""
     missing = []
     for example in examples:
         truth, path = example.labels(), files.get(example.image.stem)
-        if path is None:
+        if path is None or str(example.image) in failed:
             missing.append(example)
             continue
         try:

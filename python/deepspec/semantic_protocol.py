@@ -83,13 +83,19 @@ def evaluate_semantic(
         )
         if training is not None:
             options = {"seed": seed, **training}
-            depends_on = [found.settings, settings.get("refine"), [path.name for path in fitted], options]
+            taught = [path for path in fitted if str(path) not in found.failed]
+            depends_on = [found.settings, settings.get("refine"), [path.name for path in taught], options]
             network = output / "self-training" / digest(depends_on)
-            answer = _self_trained(found.folder / "labels", fitted, scored, network, options, progress)
+            answer = _self_trained(found.folder / "labels", taught, scored, network, options, progress)
         seconds.update(found.seconds)
         failed.update(found.failed | answer.failed)
         runs[f"seed {seed}"] = evaluate_labels(
-            dataset, answer.folder / "labels", n_clusters=found.n_clusters, how=how, progress=scoring
+            dataset,
+            answer.folder / "labels",
+            n_clusters=found.n_clusters,
+            how=how,
+            failed=answer.failed,
+            progress=scoring,
         )
     of_clusters = {**found.settings["clusters"], "seed": list(seeds)}
     used = {"settings": {**found.settings, "clusters": of_clusters}, "seconds": dict(seconds)}
@@ -98,7 +104,7 @@ def evaluate_semantic(
 
 def _self_trained(
     label_maps: Path,
-    fitted: Sequence[Path],
+    taught: Sequence[Path],
     scored: Sequence[Path],
     network: Path,
     options: Mapping[str, Any],
@@ -107,7 +113,7 @@ def _self_trained(
     """What a network says that was trained on label maps, in the folder `network`, where it goes on from what is there."""
     from deepspec import training
 
-    training.train(label_maps, fitted, network, **options)
+    training.train(label_maps, taught, network, **options)
     return predict_dataset(
         scored, network / "predictions", network, device=options.get("device"), progress=progress
     )
