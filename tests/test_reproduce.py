@@ -168,6 +168,15 @@ def test_rows_of_classes_tell_their_splits(
     (lists / "trainaug.txt").write_text("c\nb\na\n")
     outcome = reproduce("table11", classes, out, features="classical")[0]
     assert (outcome.splits, outcome.n_images) == ("seg-val, classes found in seg-trainaug", 1)
+    # That classes could not be found in all images is told.
+    broken = classes / "VOCdevkit" / "VOC2012" / "JPEGImages" / "a.jpg"
+    whole = broken.read_bytes()
+    broken.write_text("no image")
+    assert (
+        "; 1 images failed, such as "
+        in reproduce("table11", classes, out, features="classical")[0].cells()[3]
+    )
+    broken.write_bytes(whole)
     # The first two images have fewer segments than K = 40.
     *_, last = reproduce("table11", classes, out, features="classical", limit=2)
     assert "did not run: n_classes must be from 1 to the number of segments to cluster" in last.reason

@@ -31,6 +31,7 @@ class Outcome:
     score : Score or None
     n_images : int
     reason : str
+        Why there is no score, or not of all images.
     deviation : float or None
         Of the sample (n − 1) over the seeds, of a row of classes.
     splits : str
@@ -55,7 +56,8 @@ class Outcome:
             return self.reason
         percent = 1 if self.row.measure == "segmentation" else 100
         if self.deviation is not None:
-            return f"{percent * self.score.value:.1f} ± {percent * self.deviation:.1f}"
+            ours = f"{percent * self.score.value:.1f} ± {percent * self.deviation:.1f}"
+            return f"{ours}; {self.reason}" if self.reason else ours
         low, high = self.score.interval or (self.score.value, self.score.value)
         return f"{percent * self.score.value:.3g} ({percent * low:.3g} to {percent * high:.3g})"
 
@@ -130,8 +132,10 @@ def reproduce(
     content = [
         {
             "label": o.row.label,
-            "dataset": f"{o.row.dataset} {o.splits}".strip(),
+            "dataset": o.row.dataset,
+            "splits": o.splits,
             "published": o.row.published,
+            "published_deviation": o.row.deviation,
             "deviation": o.deviation,
             "score": None if o.score is None else {"value": o.score.value, "interval": o.score.interval},
             "images": o.n_images,
@@ -199,9 +203,17 @@ def _classes(
         row,
         Score("mIoU", mean.mean, None),
         found.n_images,
+        _told(found.failed),
         deviation=mean.deviation,
         splits=f"{split}, classes found in {fit_split}",
     )
+
+
+def _told(failed: Mapping[str, str]) -> str:
+    if not failed:
+        return ""
+    path, reason = next(iter(failed.items()))
+    return f"{len(failed)} images failed, such as {path}: {' '.join(reason.split())}"
 
 
 def _first_split(name: str, data: Path, splits: Sequence[str]) -> tuple[Dataset, str]:
