@@ -97,6 +97,13 @@ class LabelMaps(Stage):
                 Image.fromarray(coco.panoptic_picture(found.labels)).save(file, format="png")
         return {"image": image, "labels": found.labels, "segments": found.segments}
 
+    def remove(self, item: Input) -> None:
+        """Delete what an earlier run left of an image that failed now."""
+        with writing_to(self._output):
+            self.path(item).unlink(missing_ok=True)
+            for folder in ("labels", "grid", "panoptic"):
+                item.below(self._output / folder, ".png").unlink(missing_ok=True)
+
     def label_path(self, item: Input) -> Path:
         return item.below(self._output / "labels", ".png")
 

@@ -387,6 +387,9 @@ class _Run:
         segments: Stage | None = None,
     ) -> None:
         """Write what is about all images."""
+        for item in self._inputs:
+            if not self._ok(item):
+                maps.remove(item)
         names: dict[int, str] = {}
         if labelled is not None:
             names = labelled.name(self.items, lambda item: read_labels(maps.label_path(item)), n_clusters)
