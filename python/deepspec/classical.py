@@ -122,7 +122,7 @@ class Classical:
             _check_pixels(image)
             _check_size(image)
         if masks is None:
-            weights = [_centered_gaussian(*image.shape[:2]) for image in images]
+            weights: Sequence[Floats] = [_centered_gaussian(*image.shape[:2]) for image in images]
         else:
             weights = check_masks(images, masks)
         described = (

@@ -143,7 +143,7 @@ def embed_all(
     return _checked_embeddings(found, len(pictures))
 
 
-def check_masks(pictures: Sequence[Image8], masks: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+def check_masks(pictures: Sequence[Image8], masks: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
     """What each pixel of each picture counts, as numbers; ValueError where masks are not as `embed_all` says."""
     if len(masks) != len(pictures):
         raise ValueError(f"there must be a mask for each of {len(pictures)} pictures, got {len(masks)}")
@@ -160,11 +160,11 @@ def check_masks(pictures: Sequence[Image8], masks: Sequence[NDArray[Any]]) -> li
                 "mask must be finite, at least 0 and not 0 everywhere, "
                 f"got values from {array.min()} to {array.max()}"
             )
-        checked.append(array.astype(np.float32))
+        checked.append(array.astype(np.float64))
     return checked
 
 
-def _mean_over_cells(features: Features, weights: NDArray[np.float32] | None) -> Floats:
+def _mean_over_cells(features: Features, weights: NDArray[np.float64] | None) -> Floats:
     cells = features.array.reshape(-1, features.array.shape[2])
     if weights is None:
         return np.asarray(cells.mean(axis=0, dtype=np.float64))
