@@ -27,7 +27,7 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_a_person_names_classes_by_their_numbers(tmp_path: Path) -> None:
-    assert named(written(tmp_path / "names.csv", "class,name\n3, dog\n1,\"cat, or so\"\n")) == {
+    assert named(written(tmp_path / "names.csv", 'class,name\n3, dog\n1,"cat, or so"\n')) == {
         3: "dog",
         1: "cat, or so",
     }

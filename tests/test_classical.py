@@ -145,3 +145,82 @@ def test_classical_masks_beat_a_centred_ellipse_on_photographs(test_data: Path) 
         scores.append((mask & truth).sum() / (mask | truth).sum())
     assert len(scores) == 25
     assert np.mean(scores) >= 0.5
+
+
+def stripes(
+    angle: float, color: tuple[int, int, int], size: tuple[int, int] = (60, 72), seed: int = 0
+) -> np.ndarray:
+    """Stripes of a colour and a darker one, 12 pixels wide in all, with noise; at 0° they stand upright."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    angle = np.deg2rad(angle)
+    share = 0.75 + 0.25 * np.cos(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / 12)
+    image = share[..., None] * color + np.random.default_rng(seed).normal(scale=10, size=(*size, 3))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+RED, BLUE = (220, 80, 60), (60, 90, 220)
+
+
+def test_embedding_is_a_unit_vector_of_each_image_alone() -> None:
+    images = [stripes(0, RED), stripes(90, BLUE, (8, 8)), stripes(45, RED, (31, 100))]
+    found = Classical().embed(images)
+    assert found.dtype == np.float32
+    assert found.shape == (3, 69)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(Classical().embed(images[::-1]), found[::-1])
+    np.testing.assert_array_equal(Classical().embed([images[1].copy()]), found[1:2])
+
+
+def test_embedding_tells_colors_and_orientations_apart_but_not_noise_size_or_place() -> None:
+    one, again, turned, other, gray = Classical().embed(
+        [
+            stripes(0, RED),
+            stripes(0, RED, (80, 100), seed=1)[:, 5:],
+            stripes(90, RED),
+            stripes(0, BLUE),
+            stripes(0, (128, 128, 128)),
+        ]
+    )
+    assert one @ again > 0.98
+    assert one @ turned < 0.85
+    assert one @ other < 0.8
+    assert one @ gray < 0.85
+    assert turned @ other < 0.65
+
+
+def test_embedding_of_upright_stripes_survives_a_flip_and_that_of_oblique_ones_does_not() -> None:
+    for angle, least, most in ((0, 0.98, 1), (90, 0.98, 1), (45, 0, 0.9)):
+        image = stripes(angle, RED)
+        a, b = Classical().embed([image, image[:, ::-1]])
+        assert least < a @ b <= most + 1e-5
+
+
+def test_embedding_counts_the_middle_more_than_the_rim() -> None:
+    framed = stripes(0, BLUE, (90, 90))
+    framed[25:65, 25:65] = stripes(90, RED, (40, 40))
+    inside, around, whole = Classical().embed([stripes(90, RED), stripes(0, BLUE), framed])
+    (evenly,) = Classical().embed([framed], masks=[np.ones((90, 90), bool)])
+    assert whole @ inside > evenly @ inside + 0.05
+    assert whole @ around < evenly @ around - 0.05
+    mask = np.zeros((90, 90), bool)
+    mask[25:65, 25:65] = True
+    by_mask, by_weights, beside = Classical().embed([framed] * 3, masks=[mask, mask * 0.5, ~mask])
+    np.testing.assert_array_equal(by_mask, by_weights)
+    assert by_mask @ inside > 0.98
+    assert beside @ around > 0.98
+    assert by_mask @ around < 0.7
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((7, 100, 3), np.uint8), "at least 8 x 8 pixels for classical features, got 7 x 100"),
+        (np.zeros((9, 9), np.uint8), r"\(H, W, 3\) uint8, got uint8 of shape \(9, 9\)"),
+        (np.zeros((9, 9, 3)), r"\(H, W, 3\) uint8, got float64"),
+    ],
+)
+def test_embedding_refuses_images(image: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classical().embed([stripes(0, RED), image])
+    with pytest.raises(ValueError, match="at least one image, got none"):
+        Classical().embed([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from scipy import ndimage
 from scipy.linalg import lapack
 
 from deepspec import _core
-from deepspec.features import Features, Floats, Image8, border_cells
+from deepspec.descriptors import describe
+from deepspec.features import Features, Floats, Image8, border_cells, check_masks
 
 _CELL = 8
 # Arrays below 128 KB are not memory that is fresh each time, which costs more than the arithmetic on it.
@@ -77,13 +79,9 @@ class Classical:
         ValueError
             The image is smaller than a cell.
         """
-        if min(image.shape[:2]) < _CELL:
-            raise ValueError(
-                f"image must be at least {_CELL} x {_CELL} pixels for classical features, "
-                f"got {image.shape[0]} x {image.shape[1]}"
-            )
+        _check_size(image)
         rgb, spread = _cells(image)
-        smooth = _smooth(np.concatenate([_lab(rgb), np.log1p(spread)], axis=2))
+        smooth = _smooth(np.concatenate([_lab(_linear(rgb)), np.log1p(spread)], axis=2))
         color = np.ascontiguousarray(smooth[..., :3])
         geodesic, barrier = _core.border_distances(color)
         saliency = _saliency(color, geodesic, barrier)
@@ -93,6 +91,57 @@ class Classical:
         measures = np.dstack([smooth, geodesic, contrast, np.sqrt(saliency + _LEAST_SALIENCY)])
         features = _gaussian_kernel_map(_standardize(measures) * _WEIGHTS)
         return Features(features, (_CELL, _CELL), dict(self.settings))
+
+    def embed(
+        self, images: Sequence[Image8], masks: Sequence[NDArray[Any]] | None = None
+    ) -> NDArray[np.float32]:
+        """One vector for each image or crop, of its colours and texture: see `descriptors.describe`.
+
+        The cells' own features are of one image's graph; these can be compared across images.
+
+        Parameters
+        ----------
+        images : sequence of (h, w, 3) uint8, at least 8 × 8 each
+        masks : sequence of (h, w) bool or floating, optional
+            How much each pixel of an image counts: at least 0, and not 0 everywhere. Without them a Gaussian in
+            the middle, of a quarter of the sides: a crop's object is there, and what is about it at the rim.
+
+        Returns
+        -------
+        (N, 69) float32
+            Of length 1; the same for the same image, whichever others are given.
+
+        Raises
+        ------
+        ValueError
+            There is no image, an image is smaller than 8 × 8, or a mask is not as described.
+        """
+        if len(images) == 0:
+            raise ValueError("images must hold at least one image, got none")
+        for image in images:
+            _check_pixels(image)
+            _check_size(image)
+        if masks is None:
+            weights: Sequence[Floats] = [_centered_gaussian(*image.shape[:2]) for image in images]
+        else:
+            weights = check_masks(images, masks)
+        described = (
+            describe(_lab(_LINEAR[image]), mask) for image, mask in zip(images, weights, strict=True)
+        )
+        return np.stack(list(described))
+
+
+def _check_pixels(image: Image8) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.dtype} of shape {image.shape}")
+
+
+def _check_size(image: Image8) -> None:
+    if min(image.shape[:2]) < _CELL:
+        raise ValueError(
+            f"image must be at least {_CELL} x {_CELL} pixels for classical features, "
+            f"got {image.shape[0]} x {image.shape[1]}"
+        )
 
 
 def _cells(image: Image8) -> tuple[Floats, Floats]:
@@ -121,9 +170,16 @@ def _cell_sum(pixels: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint32]:
     return np.add.reduceat(lines.reshape(rows, columns * _CELL, -1), starts, axis=1)
 
 
-def _lab(rgb: Floats) -> Floats:
-    """CIE L*a*b* (D65) of sRGB in [0, 1]."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+def _linear(rgb: Floats) -> Floats:
+    """sRGB → linear, both in [0, 1]."""
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+_LINEAR = _linear(np.arange(256, dtype=np.float32) / 255)
+
+
+def _lab(linear: Floats) -> Floats:
+    """CIE L*a*b* (D65) of linear sRGB in [0, 1]."""
     # Rows: X, Y, Z relative to white, so that each sums to 1.
     to_xyz = np.array([[0.43395, 0.37622, 0.18983], [0.21264, 0.71517, 0.07219], [0.01775, 0.10945, 0.87280]])
     xyz = linear @ to_xyz.T.astype(linear.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from inspect import signature
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,12 +93,102 @@ def extract_all(pictures: Sequence[Image8], features: FeatureSource) -> list[Fea
     return [_checked(image, result, source) for image, result in zip(pictures, found, strict=True)]
 
 
-def embed_all(pictures: Sequence[Image8], source: Any) -> NDArray[np.float32]:
-    """One vector for each picture: the source's own where it has one, else the mean of its cells."""
-    if hasattr(source, "embed"):
-        found: NDArray[np.float32] = source.embed(pictures)
-        return found
-    return np.stack([extract(picture, source).array.mean(axis=(0, 1)) for picture in pictures])
+def embed_all(
+    pictures: Sequence[Image8],
+    source: str | Callable[[Image8], Features | Floats],
+    masks: Sequence[NDArray[Any]] | None = None,
+) -> NDArray[np.float32]:
+    """One vector for each picture, comparable across pictures.
+
+    A source with a method `embed` is asked for it: a network gives its [CLS] token or pooled features, the
+    classical features a descriptor of colours and texture. Of any other the vector is the mean over the cells.
+
+    Parameters
+    ----------
+    pictures : sequence of (h, w, 3) uint8
+    source : str or callable
+        As `extract` takes it, but for features that are computed already.
+    masks : sequence of (h, w) bool or floating, optional
+        How much each pixel of a picture counts: at least 0, and not 0 everywhere. They weigh the mean over the
+        cells, pixels beyond the grid counting to its nearest cell, and are handed to an `embed` with a parameter
+        `masks`. A network's has none: its token is that of the whole picture.
+
+    Returns
+    -------
+    (N, C) float32
+
+    Raises
+    ------
+    ImportError, OSError
+        As `extract` does.
+    ValueError
+        There is no picture, the source cannot take one, or the vectors or masks are malformed.
+    """
+    source = named(source) if isinstance(source, str) else source
+    computed = not callable(source)
+    if computed:
+        raise ValueError(f"source must be a name or a callable to embed with, got {type(source).__name__}")
+    if len(pictures) == 0:
+        raise ValueError("pictures must hold at least one picture, got none")
+    weights = [None] * len(pictures) if masks is None else check_masks(pictures, masks)
+    embed = getattr(source, "embed", None)
+    if embed is None:
+        found = [
+            _mean_over_cells(*parts) for parts in zip(extract_all(pictures, source), weights, strict=True)
+        ]
+    elif masks is not None and "masks" in signature(embed).parameters:
+        found = embed(pictures, masks=masks)
+    else:
+        found = embed(pictures)
+    return _checked_embeddings(found, len(pictures))
+
+
+def check_masks(pictures: Sequence[Image8], masks: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    """What each pixel of each picture counts, as numbers; ValueError where masks are not as `embed_all` says."""
+    if len(masks) != len(pictures):
+        raise ValueError(f"there must be a mask for each of {len(pictures)} pictures, got {len(masks)}")
+    checked = []
+    for picture, mask in zip(pictures, masks, strict=True):
+        array = np.asarray(mask)
+        if array.shape != picture.shape[:2] or array.dtype.kind not in "bf":
+            raise ValueError(
+                f"mask must be {picture.shape[:2]} bool or floating, as its picture is, "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() > 0):
+            raise ValueError(
+                "mask must be finite, at least 0 and not 0 everywhere, "
+                f"got values from {array.min()} to {array.max()}"
+            )
+        checked.append(array.astype(np.float64))
+    return checked
+
+
+def _mean_over_cells(features: Features, weights: NDArray[np.float64] | None) -> Floats:
+    cells = features.array.reshape(-1, features.array.shape[2])
+    if weights is None:
+        return np.asarray(cells.mean(axis=0, dtype=np.float64))
+    rows, columns = (
+        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
+        for side, step, n in zip(weights.shape, features.cell, features.array.shape, strict=False)
+    )
+    number = rows[:, None] * features.array.shape[1] + columns
+    counts = np.bincount(number.ravel(), weights.ravel(), minlength=len(cells))
+    return np.asarray(np.average(cells, axis=0, weights=counts))
+
+
+def _checked_embeddings(found: Sequence[Floats] | Floats, n: int) -> NDArray[np.float32]:
+    lengths = {np.shape(vector) for vector in found}
+    if len(found) != n or len(lengths) != 1 or len(next(iter(lengths))) != 1:
+        raise ValueError(
+            f"embeddings must be {n} vectors of one length, got {len(found)} of shapes {sorted(lengths)}"
+        )
+    array = np.asarray(found, np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"embeddings must be finite, got {np.count_nonzero(~np.isfinite(array))} that are not"
+        )
+    return array
 
 
 @lru_cache(maxsize=1)
