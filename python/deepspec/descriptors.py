@@ -81,8 +81,9 @@ def _directions(lightness: Floats, scale: float, counted: NDArray[np.bool_], sha
     down, across = (gradient[counted] for gradient in np.gradient(smooth))
     strength = np.hypot(down, across)
     strength /= strength + _EDGE
-    angle = np.arctan2(down, across) % np.pi
-    # At 180° the circle closes.
+    angle = np.arctan2(down, across)
+    angle[angle < 0] += np.pi
+    # At 180° directions begin anew.
     position = _position(angle, 0, np.pi, _N_DIRECTIONS + 1)
     histogram = _histogram(shares * strength, position)
     histogram[0] += histogram[-1]
