@@ -20,6 +20,7 @@ from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS, FOREGROUNDS, PARTITIONS
 from deepspec.semantic_evaluation import MATCHINGS
 from deepspec.semantic_protocol import SEEDS
+from deepspec.semantic_stages import POOLS
 from deepspec.semantics import METHODS as SEMANTIC_METHODS
 from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
@@ -413,6 +414,12 @@ def add_semantic(parser: argparse.ArgumentParser) -> None:
             metavar="CELLS",
             help=f"by how much a segment is made {what}, before the box around it is cropped (%(default)s)",
         )
+    group.add_argument(
+        "--pool",
+        choices=POOLS,
+        default="crop",
+        help="a segment's vector is that of its crop, or of its own pixels, which suits classical features (%(default)s)",
+    )
     group = parser.add_argument_group("classes")
     group.add_argument(
         "--method",

@@ -233,7 +233,7 @@ def semantic_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 _SEMANTIC = (
-    *("k", "color_weight", "grid", "n_segments", "background", "segment_seed", "erode", "dilate"),
+    *("k", "color_weight", "grid", "n_segments", "background", "segment_seed", "erode", "dilate", "pool"),
     *("method", "n_classes", "clustering", "n_components", "n_restarts", "refine"),
 )
 

@@ -136,11 +136,17 @@ def embed_all(
         found = [
             _mean_over_cells(*parts) for parts in zip(extract_all(pictures, source), weights, strict=True)
         ]
-    elif masks is not None and "masks" in signature(embed).parameters:
+    elif masks is not None and takes_masks(source):
         found = embed(pictures, masks=masks)
     else:
         found = embed(pictures)
     return _checked_embeddings(found, len(pictures))
+
+
+def takes_masks(source: Any) -> bool:
+    """Whether `embed_all` can weigh pixels: not where a source's `embed` knows whole pictures alone."""
+    embed = getattr(source, "embed", None)
+    return embed is None or "masks" in signature(embed).parameters
 
 
 def check_masks(pictures: Sequence[Image8], masks: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:

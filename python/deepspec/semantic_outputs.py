@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,11 +188,7 @@ def _write_page(summary: Summary, statistics: Sequence[ClassStatistics], sheets:
         summary.folder / "index.html",
         n_entries=len(summary.items),
         title="deepspec semantic",
-        facts={
-            f"{stage}: {name}" if name in _AMBIGUOUS else name: setting_text(value)
-            for stage, settings in summary.maps.settings.items()
-            for name, value in settings.items()
-        },
+        facts=_facts(summary.maps.settings),
         failures={
             item.name: summary.failed[str(item.path)]
             for item in summary.inputs
@@ -200,7 +197,18 @@ def _write_page(summary: Summary, statistics: Sequence[ClassStatistics], sheets:
     )
 
 
-_AMBIGUOUS = ("seed", "max_size", "clusters")
+def _facts(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Settings that say something to a reader; of those that several stages have, with the stage's name."""
+    pairs = [
+        (stage, name, value)
+        for stage, own in settings.items()
+        for name, value in own.items()
+        if value not in (None, False) and (stage, name) != ("labels", "clusters")
+    ]
+    times = Counter(name for _, name, _ in pairs)
+    return {
+        name if times[name] == 1 else f"{stage}: {name}": setting_text(value) for stage, name, value in pairs
+    }
 
 
 def _entry(summary: Summary, item: Input) -> LabelledEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,15 @@ from deepspec.decomposition import Decomposition
 from deepspec.decompositions import IMAGE_ERRORS, Decomposer, Result, timed
 from deepspec.features import FeatureSource, embed_all, extract, named
 from deepspec.inputs import Input
-from deepspec.regions import Box, box_of_cells, number_of_segments, segment_vectors
+from deepspec.regions import Box, box_of_cells, number_of_segments, segment_vectors, upsample
 from deepspec.stages import Arrays, Stage
 
 Labels = NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
+Crop = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # a picture, and which of its pixels are the segment's
+
+#: What of a crop its vector is of.
+POOLS = ("crop", "segment")
 
 
 @dataclass(frozen=True)
@@ -114,24 +119,29 @@ class Crops(Stage):
         return self._together(items)
 
     def compute(self, item: Input) -> Arrays:
-        crops = self._crops(item)
-        vectors = embed_all(crops, self._features.load()) if crops else np.zeros((0, 0), np.float32)
-        return {"vectors": directions(vectors)}
+        return {"vectors": self._embedded(self._crops(item))}
 
     def _together(self, items: Sequence[Input]) -> list[Result]:
         """The crops of all images go through the network together, those of one size in one batch."""
         try:
             crops = [self._crops(item) for item in items]
-            vectors = embed_all([crop for of_image in crops for crop in of_image], self._features.load())
+            vectors = self._embedded([part for of_image in crops for part in of_image])
         except IMAGE_ERRORS:
             # One by one, so that one image's error is not the others'.
             return super().__call__(items)
         starts = np.cumsum([0, *map(len, crops)])
         for item, start, stop in zip(items, starts[:-1], starts[1:], strict=True):
-            self.save(item, self.previous.source(item), {"vectors": directions(vectors[start:stop])})
+            self.save(item, self.previous.source(item), {"vectors": vectors[start:stop]})
         return [Result(item.path, item.name, "done", "", files=(self.path(item),)) for item in items]
 
-    def _crops(self, item: Input) -> list[NDArray[np.uint8]]:
+    def _embedded(self, crops: Sequence[Crop]) -> NDArray[np.float32]:
+        if not crops:
+            return np.zeros((0, 0), np.float32)
+        pictures, masks = zip(*crops, strict=True)
+        whole = self.settings[self.name]["pool"] == "crop"
+        return directions(embed_all(pictures, self._features.load(), None if whole else masks))
+
+    def _crops(self, item: Input) -> list[Crop]:
         found, own = self.previous.load(item), self.settings[self.name]
         image = images.load(item.path)
         working = images.shrink(image, own["max_size"])
@@ -143,7 +153,8 @@ class Crops(Stage):
             box = box_of_cells(
                 grown(mask, own["erode"], own["dilate"]), working.shape[:2], (cell[0], cell[1]), 1.0
             )
-            crops.append(crop(working, box, least))
+            inside = upsample(mask, working.shape[:2], (cell[0], cell[1]))
+            crops.append((crop(working, box, least), crop(inside, box, least)))
         return crops
 
 
@@ -162,8 +173,8 @@ def grown(mask: NDArray[np.bool_], erode: int, dilate: int) -> NDArray[np.bool_]
     return np.asarray(ndimage.binary_dilation(core, iterations=dilate) if dilate else core)
 
 
-def crop(image: NDArray[np.uint8], box: Box, least: tuple[int, int]) -> NDArray[np.uint8]:
-    """The box of an image, made at least (height, width) pixels large where the image is."""
+def crop(image: NDArray[Scalar], box: Box, least: tuple[int, int]) -> NDArray[Scalar]:
+    """The box of an image (H, W, …), made at least (height, width) pixels large where the image is."""
     ranges = []
     for start, stop, side, length in (
         (box.ymin, box.ymax, image.shape[0], least[0]),

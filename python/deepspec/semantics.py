@@ -21,7 +21,7 @@ from deepspec.datasets import read_labels
 from deepspec.decomposition import check_settings
 from deepspec.decompositions import Result, timed
 from deepspec.engines import ENGINES, Engine, LocalEngine, RayEngine
-from deepspec.features import FeatureSource, settings_of
+from deepspec.features import FeatureSource, settings_of, takes_masks
 from deepspec.graph import check_choice, check_threads
 from deepspec.inputs import Input, find_images
 from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps
@@ -29,7 +29,7 @@ from deepspec.outputs import writing_to
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS
 from deepspec.semantic_outputs import Summary, typical_segments, write_outputs
-from deepspec.semantic_stages import Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
+from deepspec.semantic_stages import POOLS, Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
 from deepspec.stages import Stage
 
 #: Ours, and two that Table 4 compares it with: clusters of all cells of the features' grids, and of the mean features of
@@ -99,6 +99,7 @@ def segment_dataset(
     segment_seed: int = 0,
     erode: int = 2,
     dilate: int = 5,
+    pool: str = "crop",
     n_classes: int = 20,
     clustering: str = "minibatch",
     n_components: int | None = None,
@@ -148,6 +149,9 @@ def segment_dataset(
     erode, dilate : int
         By how many cells a segment is made smaller, unless it would vanish, and larger before the box around it
         is cropped.
+    pool : {"crop", "segment"}
+        Whether the vector is of the whole crop, or of the segment's pixels in it, which suits `"classical"` features and
+        callables; a network's [CLS] token is of the crop.
     n_classes : int
         Clusters besides the background, from 1 to 254.
     clustering, n_components, n_restarts, seed
@@ -189,7 +193,7 @@ def segment_dataset(
     check_choice("method", method, METHODS)
     graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
     of_segments: dict[str, Any] = {"n_segments": n_segments, "background": background, "seed": segment_seed}
-    of_crops = {"erode": erode, "dilate": dilate, "max_size": max_size}
+    of_crops = {"erode": erode, "dilate": dilate, "pool": pool, "max_size": max_size}
     of_clusters: dict[str, Any] = {
         "n_clusters": n_classes if method == "deep-spectral" else n_classes + 1,
         "algorithm": clustering,
@@ -201,6 +205,7 @@ def segment_dataset(
     _check_segments(**of_segments)
     check_whole(n_classes=(n_classes, 1, 254), erode=(erode, 0, None), dilate=(dilate, 0, None))
     check_whole(n_restarts=(n_restarts, 1, None), seed=(seed, 0, 2**32 - 1))
+    check_choice("pool", pool, POOLS)
     check_choice("clustering", clustering, CLUSTERINGS)
     check_choice("refine", refine, (*REFINEMENTS, "none"))
     labelled = None if names is None else read_names(names)
@@ -284,6 +289,10 @@ def _stages(
         of_graph = {**of_features, **graph, "color_weight": _plain(graph["color_weight"])}
         eigenvectors = Eigenvectors(run.root, source, of_graph, graph, run.threads)
         segments = Segments(run.root, of_segments, eigenvectors, run.threads)
+        if of_crops["pool"] == "segment" and not takes_masks(source.load()):
+            raise ValueError(
+                "pool='segment' needs classical features or a callable: a network's vector is of a crop"
+            )
         return [eigenvectors, segments, Crops(run.root, source, of_crops, segments, run.threads)]
     patches = Patches(run.root, source, of_features, run.threads)
     if method == "cluster-patch":
