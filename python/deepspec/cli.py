@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepspec import __version__, _core, backbones, pipeline
 from deepspec.arguments import parse
@@ -19,6 +19,9 @@ from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.reproduce import reproduce, to_markdown
 from deepspec.tasks import TASKS
+
+if TYPE_CHECKING:
+    from deepspec.training import Training
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _info()
         if options.command == "reproduce":
             return _reproduce(options)
+        if options.command == "train":
+            return _train(options)
         if options.command == "evaluate":
             dataset = _dataset(options)
             if options.predictions is not None:
@@ -128,6 +133,58 @@ def _reproduce(options: argparse.Namespace) -> int:
     )
     print(_printable(to_markdown(outcomes)))
     return 0 if all(outcome.score is not None for outcome in outcomes) else 1
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train, or go on with it, and tell what came of it."""
+    from tqdm import tqdm
+
+    from deepspec.training import TrainingError, train
+
+    given = vars(options)
+    # disable=None: no bar where nobody watches.
+    with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
+        shown: dict[str, float] = {}
+
+        def follow(record: dict[str, Any]) -> None:
+            if bar.total is None:
+                bar.reset(record["steps"])
+                bar.initial = bar.n = record["step"] - 1  # of an earlier run
+            shown.update({name: record[name] for name in ("loss", "miou") if name in record})
+            if "pseudo_labels_miou" in record:
+                shown["of the pseudo-labels"] = record["pseudo_labels_miou"]
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+
+        try:
+            done = train(follow=follow, **{name: given[name] for name in given if name != "command"})
+        except (TrainingError, OutputError, MemoryError) as error:
+            print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
+            return 130
+    if os.environ.get("RANK", "0") == "0":
+        _report_training(done)
+    return 0
+
+
+def _report_training(done: Training) -> None:
+    print(
+        f"{done.steps} steps on {done.n_images} images with {done.n_classes} labels, loss {done.loss:.4g}; "
+        f"checkpoint and log in {_printable(done.folder)}"
+    )
+    if done.miou is not None:
+        of_labels = done.pseudo_labels_miou
+        beside = "" if of_labels is None else f", of the pseudo-labels {of_labels:.1%}"
+        on = f", on {done.n_truths} images" if done.n_truths else ""
+        print(f"mIoU {done.miou:.1%}{beside}{on}")
+    if done.unlabelled:
+        print(
+            f"deepspec: {len(done.unlabelled)} images have no label map and were left out, "
+            f"such as {_printable(done.unlabelled[0])}",
+            file=sys.stderr,
+        )
 
 
 def _seconds_an_image(run: Run) -> dict[str, float]:

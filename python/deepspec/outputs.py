@@ -49,13 +49,7 @@ class Outputs:
     def check_settings(self) -> None:
         """ValueError where the folder holds results of other settings."""
         earlier = self._read_runs().get(self._task, {}).get("settings", self.settings)
-        names = {**earlier, **self.settings}
-        different = [name for name in names if earlier.get(name) != self.settings.get(name)]
-        if different:
-            changes = ", ".join(
-                f"{name} = {_text(earlier.get(name))}, not {_text(self.settings.get(name))}"
-                for name in different
-            )
+        if changes := differences(earlier, self.settings):
             raise ValueError(
                 f"{self.folder} holds results of {self._task} with {changes}: "
                 "choose another folder, or overwrite them"
@@ -65,7 +59,7 @@ class Outputs:
     def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
         """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the task."""
         with ExitStack() as stack:
-            with _errors_of(self.folder):
+            with errors_of(self.folder):
                 stack.enter_context(locked(self.folder / ".records" / "lock"))
                 remove_leftovers(self.folder, FOLDERS)
                 if overwrite:
@@ -93,7 +87,7 @@ class Outputs:
         OutputError
         """
         files = self._files(item)
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             for name, path in files.items():
                 self._write_part(name, path, item, d, answer)
             record = {
@@ -108,13 +102,13 @@ class Outputs:
 
     def remove(self, item: Input) -> None:
         """Delete what is there of an image that is about to be done."""
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             for path in (self._record_path(item), *self._files(item).values()):
                 path.unlink(missing_ok=True)
 
     def finish(self, inputs: Sequence[Input], failed: dict[str, str]) -> None:
         """Write what is about all images: the COCO file, the page and `run.json`."""
-        with _errors_of(self.folder):
+        with errors_of(self.folder):
             done = [item for item in inputs if str(item.path) not in failed]
             dataset = TASKS[self._task].dataset
             if dataset is not None:
@@ -184,6 +178,15 @@ class Outputs:
         return _read_json(self.folder / "run.json") or {}
 
 
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What settings were and are no more, as "k = 2, not 3, …"; empty where nothing differs."""
+    return ", ".join(
+        f"{name} = {_text(earlier.get(name))}, not {_text(now.get(name))}"
+        for name in {**earlier, **now}
+        if earlier.get(name) != now.get(name)
+    )
+
+
 def fingerprint(path: Path) -> dict[str, int] | None:
     """What tells whether a file is still the same, as make and rsync see it; None where it cannot be seen."""
     try:
@@ -214,7 +217,7 @@ _USED = (
 
 
 @contextmanager
-def _errors_of(folder: Path) -> Iterator[None]:
+def errors_of(folder: Path) -> Iterator[None]:
     """Tell what cannot be written from what cannot be read."""
     try:
         yield
