@@ -174,12 +174,12 @@ _DILATED = {8: (False, True, True), 16: (False, False, True), 32: (False, False,
 def _transformer(how: Recipe, output_stride: int | None) -> Encoder:
     from deepspec._deeplab import TransformerEncoder
 
-    network: Any = how.build() if how.library == "timm" else None
-    if not all(hasattr(network, name) for name in ("patch_embed", "blocks", "forward_intermediates")):
+    outline = how.outline()
+    if not all(hasattr(outline, name) for name in ("patch_embed", "blocks", "forward_intermediates")):
         raise ValueError(
             f"backbone must be dino_resnet50, a ResNet of torchvision's or a vision transformer, got {how.name!r}"
         )
-    encoder = TransformerEncoder(network)
+    encoder = TransformerEncoder(how.build())
     if output_stride not in (None, encoder.stride):
         raise ValueError(
             f"output_stride must be the patch size {encoder.stride} for {how.name}, got {output_stride}"

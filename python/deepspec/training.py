@@ -315,7 +315,7 @@ def _check(chosen: dict[str, Any]) -> None:
     check_choice("schedule", chosen["schedule"], SCHEDULES)
     for name, least in {"steps": 1, "batch_size": 2, "crop": 1, "seed": 0}.items():
         check_whole(name, chosen[name], least)
-    _check_number("lr", chosen["lr"], chosen["lr"] > 0, "above 0")
+    _check_number("lr", chosen["lr"], 0 < chosen["lr"] <= 1e30, "above 0, at most 1e30")
     _check_number("weight_decay", chosen["weight_decay"], chosen["weight_decay"] >= 0, "at least 0")
     if chosen["ema"] is not None:
         _check_number("ema", chosen["ema"], 0 <= chosen["ema"] < 1, "at least 0 and below 1")
