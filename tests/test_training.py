@@ -132,6 +132,16 @@ def test_deeplab_on_a_resnet_trains_in_mixed_precision(scenes: Path) -> None:
     assert load(found.folder, device="cpu").predict(np.zeros((50, 70, 3), np.uint8)).shape == (50, 70)
 
 
+def test_half_precision_is_scaled_and_its_scale_kept(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(scenes, "single", steps=2)
+    # On the CPU it is slow, and so refused; what it takes is the same.
+    monkeypatch.setattr(training, "_pick_dtype", lambda *_: "float16")
+    found = run(scenes, steps=2)
+    single = [record["loss"] for record in log(scenes / "single")]
+    assert [record["loss"] for record in log(found.folder)] == pytest.approx(single, rel=0.02)
+    assert checkpoints.read(found.folder / "checkpoint.pt")["scaler"]["scale"] == 65536
+
+
 KILLED = """
 import json, os, signal, sys
 import torch
@@ -502,7 +512,7 @@ def test_the_command_trains(scenes: Path, capsys: pytest.CaptureFixture[str]) ->
     expected = rf"3 steps on 5 images with 3 labels, loss \d.*; checkpoint and log in {scenes / 'run'}"
     assert re.fullmatch(expected, first)
     assert re.fullmatch(r"mIoU \d+\.\d%, of the pseudo-labels \d+\.\d%, on 6 images", second)
-    assert printed.err == "deepspec: 1 images have no label map and were left out, such as 5.png\n"
+    assert printed.err == "deepspec: 1 of 6 images have no label map and were left out, such as 5.png\n"
     settings = json.loads((scenes / "run" / "settings.json").read_text())["settings"]
     assert settings["lr"] == 0.001
     assert settings["optimizer"] == "adamw"

@@ -19,6 +19,8 @@ from deepspec.regions import FOREGROUNDS, PARTITIONS
 from deepspec.reproduce import TABLES
 from deepspec.segmenters import ARCHITECTURES
 from deepspec.tasks import TASKS
+from deepspec.training import PRESETS
+from deepspec.training_loop import DTYPES, OPTIMIZERS, SCHEDULES
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -376,21 +378,27 @@ def _add_segmenter(group: Any) -> None:
         "--frozen-layers",
         type=_whole(0, "all"),
         metavar="N",
-        help="of the backbone are not trained, of a ResNet among its stem and four stages; or all",
+        help="layers of the backbone that are not trained, instead of the preset's: a ResNet has its stem and four "
+        "stages; or all",
     )
 
 
 def _add_optimization(group: Any) -> None:
+    presets = "; ".join(
+        f"{name}: {preset.optimizer}, {preset.lr:g} {preset.schedule}, {preset.steps} steps, "
+        f"{preset.frozen_layers} layers frozen"
+        for name, preset in PRESETS.items()
+    )
     group.add_argument(
         "--preset",
-        choices=("paper", "supplement"),
+        choices=PRESETS,
         default="paper",
-        help="AdamW, 0.005, 3000 steps, 2 layers frozen; or Adam, 0.0001 falling to 0, 2000 steps (%(default)s)",
+        help=f"the paper and its supplement differ: {presets} (%(default)s)",
     )
-    group.add_argument("--optimizer", choices=("adam", "adamw"), help="instead of the preset's")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="instead of the preset's")
     group.add_argument("--lr", type=_positive, metavar="X", help="learning rate, instead of the preset's")
-    group.add_argument("--schedule", choices=("constant", "linear"), help="of the learning rate, likewise")
-    group.add_argument("--weight-decay", type=_positive, metavar="X", help="likewise (1e-8)")
+    group.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate, likewise")
+    group.add_argument("--weight-decay", type=_share, metavar="X", help="likewise (1e-8)")
     group.add_argument("--steps", type=_whole(1), metavar="N", help="likewise")
     group.add_argument("--batch-size", type=_whole(2), metavar="N", help="images of a step (144)")
     group.add_argument(
@@ -413,7 +421,7 @@ def _add_optimization(group: Any) -> None:
     )
     group.add_argument(
         "--dtype",
-        choices=("float32", "float16", "bfloat16"),
+        choices=DTYPES,
         help="mixed precision unless float32 (float16 on cuda, else float32)",
     )
     group.add_argument(

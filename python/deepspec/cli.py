@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepspec import __version__, _core, backbones, pipeline
 from deepspec.arguments import parse
@@ -19,9 +19,7 @@ from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.reproduce import reproduce, to_markdown
 from deepspec.tasks import TASKS
-
-if TYPE_CHECKING:
-    from deepspec.training import Training
+from deepspec.training import Training, TrainingError, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,8 +137,6 @@ def _train(options: argparse.Namespace) -> int:
     """Train, or go on with it, and tell what came of it."""
     from tqdm import tqdm
 
-    from deepspec.training import TrainingError, train
-
     given = vars(options)
     # disable=None: no bar where nobody watches.
     with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
@@ -181,8 +177,8 @@ def _report_training(done: Training) -> None:
         print(f"mIoU {done.miou:.1%}{beside}{on}")
     if done.unlabelled:
         print(
-            f"deepspec: {len(done.unlabelled)} images have no label map and were left out, "
-            f"such as {_printable(done.unlabelled[0])}",
+            f"deepspec: {len(done.unlabelled)} of {done.n_images + len(done.unlabelled)} images have no label map "
+            f"and were left out, such as {_printable(done.unlabelled[0])}",
             file=sys.stderr,
         )
 

@@ -128,10 +128,10 @@ def build(
     how = _recipe(backbone)
     encoder = (_resnet if how.library == "torchvision" else _transformer)(how, output_stride)
     head = _head(architecture, encoder, n_classes, how)
-    frozen = _frozen(frozen_layers, encoder.parts(), how)
+    frozen = _frozen(frozen_layers, encoder, how)
     mean, std = _load(encoder.backbone, weights, how)
     network = SegmentationNetwork(encoder, head, mean, std)
-    network.freeze([[encoder.backbone]] if frozen_layers == "all" else frozen)
+    network.freeze(frozen)
     return network
 
 
@@ -204,9 +204,10 @@ def _head(architecture: str, encoder: Encoder, n_classes: int, how: Recipe) -> t
     return Decoder(segmentation.deeplabv3.ASPP(channels[-1], rates), channels[0], n_classes)
 
 
-def _frozen(frozen_layers: int | str, parts: list[Part], how: Recipe) -> list[Part]:
+def _frozen(frozen_layers: int | str, encoder: Encoder, how: Recipe) -> list[Part]:
     if frozen_layers == "all":
-        return parts
+        return [[encoder.backbone]]
+    parts = encoder.parts()
     if not (isinstance(frozen_layers, int) and 0 <= frozen_layers <= len(parts)):
         raise ValueError(
             f"frozen_layers must be 'all' or from 0 to {len(parts)}, the layers of {how.name}, got {frozen_layers!r}"

@@ -232,7 +232,8 @@ def train(
     chosen["dtype"] = _pick_dtype(dtype, on.type)
     results = Path(output)
     apart = (results, *([] if truth is None else [Path(truth)]))
-    data = load_training_data(label_maps, images, without=apart, workers=workers)
+    sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    data = load_training_data(label_maps, sources, without=apart, workers=workers)
     settings = {
         "architecture": architecture,
         "backbone": backbone,
@@ -252,7 +253,7 @@ def train(
     evaluation = None
     if truth is not None:
         evaluation = Evaluation(
-            images,
+            sources,
             Path(label_maps),
             Path(truth),
             names=None if truth_list is None else Path(truth_list),
@@ -315,6 +316,8 @@ def _check(chosen: dict[str, Any]) -> None:
     check_choice("schedule", chosen["schedule"], SCHEDULES)
     for name, least in {"steps": 1, "batch_size": 2, "crop": 1, "seed": 0}.items():
         check_whole(name, chosen[name], least)
+    if chosen["seed"] >= 2**32:
+        raise ValueError(f"seed must be below 2^32, got {chosen['seed']}")
     _check_number("lr", chosen["lr"], 0 < chosen["lr"] <= 1e30, "above 0, at most 1e30")
     _check_number("weight_decay", chosen["weight_decay"], chosen["weight_decay"] >= 0, "at least 0")
     if chosen["ema"] is not None:
