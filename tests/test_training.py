@@ -426,6 +426,8 @@ def test_poisoned_weights_stop_the_training(scenes: Path) -> None:
     torch.save(poisoned, scenes / "poisoned.pth")
     with pytest.raises(DivergedError, match="the loss is nan in step 1 of 3, there is no checkpoint yet"):
         run(scenes, weights=scenes / "poisoned.pth")
+    # Nothing is there that other settings could not go on from.
+    assert run(scenes).steps == 3
 
 
 def test_an_image_that_cannot_be_read_stops_the_training(scenes: Path) -> None:

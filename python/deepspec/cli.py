@@ -19,7 +19,7 @@ from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.reproduce import reproduce, to_markdown
 from deepspec.tasks import TASKS
-from deepspec.training import Training, TrainingError, train
+from deepspec.training import DivergedError, Training, TrainingError, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,32 +137,35 @@ def _train(options: argparse.Namespace) -> int:
     """Train, or go on with it, and tell what came of it."""
     from tqdm import tqdm
 
-    given = vars(options)
-    # disable=None: no bar where nobody watches.
-    with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
-        shown: dict[str, float] = {}
-
-        def follow(record: dict[str, Any]) -> None:
-            if bar.total is None:
-                bar.reset(record["steps"])
-                bar.initial = bar.n = record["step"] - 1  # of an earlier run
-            shown.update({name: record[name] for name in ("loss", "miou") if name in record})
-            if "pseudo_labels_miou" in record:
-                shown["of the pseudo-labels"] = record["pseudo_labels_miou"]
-            bar.set_postfix(shown, refresh=False)
-            bar.update()
-
-        try:
-            done = train(follow=follow, **{name: given[name] for name in given if name != "command"})
-        except (TrainingError, OutputError, MemoryError) as error:
-            print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
-            return 130
+    given = {name: value for name, value in vars(options).items() if name != "command"}
+    try:
+        # disable=None: no bar where nobody watches.
+        with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
+            done = train(**given, follow=partial(_show, bar, {}))
+    except DivergedError as error:
+        print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
+        return 1
+    except (TrainingError, OutputError, MemoryError) as error:
+        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
+        return 130
     if os.environ.get("RANK", "0") == "0":
         _report_training(done)
     return 0
+
+
+def _show(bar: Any, shown: dict[str, float], record: dict[str, Any]) -> None:
+    """Bring the bar to a step of a training; what was measured stays on it until it is measured again."""
+    if bar.total is None:
+        bar.reset(record["steps"])
+        bar.initial = bar.n = record["step"] - 1  # of an earlier run
+    shown.update({name: record[name] for name in ("loss", "miou") if name in record})
+    if "pseudo_labels_miou" in record:
+        shown["of the pseudo-labels"] = record["pseudo_labels_miou"]
+    bar.set_postfix(shown, refresh=False)
+    bar.update()
 
 
 def _report_training(done: Training) -> None:

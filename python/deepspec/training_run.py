@@ -38,14 +38,14 @@ class TrainingFolder:
         self._log = folder / "log.jsonl"
 
     def check_settings(self) -> None:
-        """ValueError where the folder holds a training of other settings."""
+        """ValueError where the folder holds a checkpoint of other settings."""
+        if not self.checkpoint.exists():
+            return
         earlier = read_settings(self.folder)
         if earlier is None:
-            if self.checkpoint.exists():
-                raise ValueError(
-                    f"{self.folder} holds a checkpoint without settings: choose another folder, or overwrite it"
-                )
-            return
+            raise ValueError(
+                f"{self.folder} holds a checkpoint without settings: choose another folder, or overwrite it"
+            )
         if changes := differences(earlier, self.settings):
             raise ValueError(
                 f"{self.folder} holds a training with {changes}: choose another folder, or overwrite it"
