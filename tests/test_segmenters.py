@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
-pytest.importorskip("torchvision")
+torchvision = pytest.importorskip("torchvision")
 
 from official_networks import Checkpoint, normalized
 from saved_networks import random_weights
@@ -139,6 +139,18 @@ def test_published_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pyte
         network = build("fcn", "dino_resnet50", 3, weights=None)
         torch.testing.assert_close(network.encoder.backbone.conv1.weight.detach(), official["conv1.weight"])
     assert asked == [recipe("dino_resnet50").checkpoint]
+
+
+def test_torchvisions_weights_are_published_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    source = torchvision.models.resnet18()
+    torch.save(source.state_dict(), tmp_path / "checkpoints" / url.rpartition("/")[2])
+    network = build("fcn", "resnet18", 3, weights=None)
+    expected = source.state_dict()
+    for key, value in network.encoder.backbone.state_dict().items():
+        torch.testing.assert_close(value, expected[key])
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_vit"])

@@ -183,16 +183,17 @@ def test_a_killed_training_ends_with_the_same_bits(scenes: Path) -> None:
     assert without_times(log(folder)) == without_times(log(scenes / "whole"))
 
 
-def test_ctrl_c_ends_a_step_and_writes_a_checkpoint(scenes: Path) -> None:
-    handler = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_step_and_writes_a_checkpoint(number: signal.Signals, scenes: Path) -> None:
+    handler = signal.getsignal(number)
 
     def press(record: dict[str, Any]) -> None:
         if record["step"] == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt):
         run(scenes, steps=6, follow=press)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
     assert checkpoints.read(scenes / "run" / "checkpoint.pt")["step"] == 3
     run(scenes, steps=6)
     run(scenes, "whole", steps=6)

@@ -222,7 +222,10 @@ def _load(
     if weights == "none":
         return how.normalization()
     if weights is None and not how.checkpoint:
-        network.load_state_dict(published(how)[0].state_dict(), strict=how.library == "timm")
+        source: Any = published(how)[0]
+        if how.library == "torchvision":
+            source.fc = torch_module().nn.Identity()
+        network.load_state_dict(source.state_dict())
         return how.normalization()
     file = official_checkpoint(how) if weights is None else weights
     return checkpoints.load(network, file, how)

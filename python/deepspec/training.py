@@ -209,7 +209,7 @@ def train(
     OutputError, MemoryError
         The results cannot be written; the device has too little memory.
     KeyboardInterrupt
-        Ctrl-C, after a checkpoint is written.
+        Ctrl-C or SIGTERM, after a checkpoint is written.
     """
     replaced = {
         "optimizer": optimizer,

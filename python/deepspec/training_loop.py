@@ -347,11 +347,14 @@ class Loop:
 
 @contextmanager
 def _interruptions() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: a step is ended first. Pressed again, it interrupts at once."""
+    """Whether Ctrl-C was pressed, or SIGTERM came, which is what torchrun makes of it: a step is ended first.
+
+    Pressed again, Ctrl-C interrupts at once.
+    """
     asked = threading.Event()
 
-    def ask(*_: Any) -> None:
-        if asked.is_set():
+    def ask(number: int, _: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
 
@@ -359,8 +362,9 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    earlier = signal.signal(signal.SIGINT, ask)
+    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
