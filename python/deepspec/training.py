@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,27 +253,13 @@ def train(
     network = _network(settings, "none" if going_on else weights, on)
     evaluation = None
     if truth is not None:
-        evaluation = Evaluation(
-            sources,
-            Path(label_maps),
-            Path(truth),
-            names=None if truth_list is None else Path(truth_list),
-            limit=evaluate_images,
-            n_clusters=data.n_classes,
-            without=apart,
-        )
+        among = partial(Evaluation, names=truth_list, limit=evaluate_images, without=apart)
+        evaluation = among(sources, label_maps, truth, n_clusters=data.n_classes)
+    n_truths = 0 if evaluation is None else evaluation.n_images
     last = Loop(folder, network, data.examples, evaluation, on, rhythm).run(overwrite, follow)
-    return Training(
-        results,
-        last["step"],
-        last["loss"],
-        last.get("miou"),
-        last.get("pseudo_labels_miou"),
-        len(data.examples),
-        data.n_classes,
-        0 if evaluation is None else evaluation.n_images,
-        data.unlabelled,
-    )
+    scores = last.get("miou"), last.get("pseudo_labels_miou")
+    counts = len(data.examples), data.n_classes, n_truths
+    return Training(results, last["step"], last["loss"], *scores, *counts, data.unlabelled)
 
 
 def load(folder: str | os.PathLike[str], *, device: str | None = None) -> Segmenter:

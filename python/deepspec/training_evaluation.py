@@ -56,19 +56,20 @@ class Evaluation:
     def __init__(
         self,
         sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        label_maps: Path,
-        truth: Path,
+        label_maps: str | os.PathLike[str],
+        truth: str | os.PathLike[str],
         *,
-        names: Path | None = None,
+        names: str | os.PathLike[str] | None = None,
         limit: int | None = None,
         n_clusters: int,
         without: Sequence[Path] = (),
     ) -> None:
+        label_maps, truth = Path(label_maps), Path(truth)
         if not truth.is_dir():
             raise NotADirectoryError(f"{truth} is no folder of ground truth")
         found = find_images(sources, without=(*without, truth, label_maps))
         if names is not None:
-            stems = {Path(line.strip()).stem for line in names.read_text().splitlines() if line.strip()}
+            stems = {Path(line.strip()).stem for line in Path(names).read_text().splitlines() if line.strip()}
             found = [item for item in found if item.path.stem in stems]
         self._examples = match(found, truth)[0][:limit]
         if not self._examples:
