@@ -625,6 +625,34 @@ def test_palette_is_vocs() -> None:
     assert len(np.unique(colors, axis=0)) == 256
 
 
+def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:
+    labels = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    path = tmp_path / "labels.png"
+    with path.open("wb") as file:
+        images.write_labels(labels, file)
+    np.testing.assert_array_equal(images.read_labels(path), labels)
+    Image.fromarray(labels).save(path)
+    np.testing.assert_array_equal(images.read_labels(path), labels)
+    Image.fromarray(labels.astype(np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"labels.png: labels must be 8-bit palette or gray, got .* mode I"):
+        images.read_labels(path)
+    path.write_bytes(b"text")
+    with pytest.raises(OSError, match=r"labels\.png: not a readable image: it looks like text"):
+        images.read_labels(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_is_that_of_the_upright_image(suffix: str, orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / f"image{suffix}"
+    image = Image.new("RGB", (40, 24))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    assert images.size_of(path) == images.load(path).shape[:2]
+    assert images.size_of(path) == ((40, 24) if orientation > 4 else (24, 40))
+
+
 def test_labels_are_the_values_of_a_palette_png() -> None:
     labels = np.array([[0, 1, 2], [15, 254, 255]])
     for dtype in (np.int32, np.uint8, np.int64):

@@ -120,6 +120,20 @@ def test_page_without_rows_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_training_curve_shows_scores_where_there_are_some(tmp_path: Path) -> None:
+    losses = [{"step": step, "loss": 1 / step} for step in range(1, 40)]
+    scores = {"miou": 0.5, "pseudo_labels_miou": 0.3}
+
+    def colored(records: list[dict[str, float]]) -> int:
+        plots.save_training_curve(records, tmp_path / "curve.png")
+        with Image.open(tmp_path / "curve.png") as picture:
+            return int((np.ptp(np.asarray(picture.convert("RGB")).astype(int), axis=2) > 100).sum())
+
+    assert colored([]) == colored(losses) == 0
+    network_alone = colored([*losses, {**losses[-1], "miou": 0.5}])
+    assert 0 < network_alone < colored([*losses, {**losses[-1], **scores}])
+
+
 def test_missing_matplotlib_names_the_extra(d: Decomposition, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"deepspec\[plots\]"):

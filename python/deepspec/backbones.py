@@ -80,7 +80,7 @@ def load_backbone(
     ValueError
         An argument is none of the above, the device is not there, or the checkpoint does not fit the network.
     """
-    on = _pick_device(device)
+    on = pick_device(device)
     kind = _pick_dtype(dtype, on)
     how = recipe(name)
     outline = how.outline()
@@ -322,7 +322,8 @@ def _resized(grid: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return resized.movedim(1, 3)
 
 
-def _pick_device(device: str | torch.device | None) -> torch.device:
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device of a name, or the best there is. ValueError where it is not there."""
     torch = torch_module()
     there = [
         *(f"cuda:{index}" for index in range(torch.cuda.device_count())),

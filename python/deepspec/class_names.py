@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepspec.datasets import VOID, read_class_names, read_labels
+from deepspec.datasets import VOID, read_class_names
+from deepspec.images import read_labels
 from deepspec.inputs import Input
 from deepspec.metrics import ConfusionMatrix
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepspec.graph import check_choice
+from deepspec.images import read_labels
 from deepspec.inputs import find_images
 
 Mask = NDArray[np.bool_]
@@ -382,31 +383,16 @@ def read_class_names(file: Path) -> tuple[str, ...]:
 
 def read_mask(path: Path) -> Mask:
     """Foreground, (H, W) bool: where a gray picture is above one half. OSError where it cannot be read."""
-    return _read_picture(path, lambda file: file.convert("L")) > 127
-
-
-def read_labels(path: Path) -> Labels:
-    """Labels, (H, W) uint8: the pixels of a picture with a palette, or a gray one. OSError where it cannot be read."""
-    return _read_picture(path, _single_channel)
-
-
-def _single_channel(file: Image.Image) -> Image.Image:
-    if file.mode not in ("P", "L", "1"):
-        raise ValueError(f"expected a palette or 8 bits of gray, got mode {file.mode}")
-    return file
+    try:
+        with Image.open(path) as file:
+            return np.asarray(file.convert("L"), np.uint8) > 127
+    except (OSError, ValueError, SyntaxError) as error:
+        raise OSError(f"{path} cannot be read as a mask: {error}") from error
 
 
 def _half(path: Path) -> tuple[Mask, Mask]:
     mask = read_mask(path)
     return mask, np.ones_like(mask)
-
-
-def _read_picture(path: Path, channel: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as file:
-            return np.asarray(channel(file), np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise OSError(f"{path} cannot be read as a mask or labels: {error}") from error
 
 
 _VOC = "PASCAL VOC is published at http://host.robots.ox.ac.uk/pascal/VOC/"

@@ -61,6 +61,17 @@ def published(recipe: Recipe) -> tuple[torch.nn.Module, str]:
         ) from error
 
 
+def official_checkpoint(recipe: Recipe) -> Path:
+    """The file of weights that no hub has, `recipe.checkpoint`, in torch's cache, downloaded unless it is there.
+
+    Raises
+    ------
+    OSError
+        It is not in the cache and cannot be had.
+    """
+    return _from_url(recipe.checkpoint, recipe)
+
+
 def _from_hub(hub_id: str, recipe: Recipe) -> Path:
     """The file of weights in the hub's cache."""
     import huggingface_hub as hub

@@ -60,6 +60,25 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
     return _from_file(source, name if isinstance(name, str) else "image file")
 
 
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) that `load` would give a file's image, from the file's header where that tells it.
+
+    Raises
+    ------
+    OSError
+        As `load` does.
+    """
+    with Path(path).open("rb") as file, _opened(file, str(path)) as image:
+        try:
+            if image.format == "TIFF":
+                image.load()  # which turns it
+            turned = _orientation(image) >= 5
+        except Exception as error:
+            raise _unreadable(str(path), error) from error
+        width, height = image.size
+    return (width, height) if turned else (height, width)
+
+
 def crop(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """The top left `height` × `width` pixels of an (H, W, ...) array, as a view.
 
@@ -155,6 +174,31 @@ def write_labels(labels: NDArray[np.integer[Any]], file: IO[bytes]) -> None:
     picture.save(file, format="png")
 
 
+def read_labels(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read labels as `write_labels` writes them: what a pixel of a PNG with a palette, or in gray, holds.
+
+    Returns
+    -------
+    (H, W) uint8
+
+    Raises
+    ------
+    OSError
+        The file is missing, damaged or no image.
+    ValueError
+        Its pixels are colours, or have more than 8 bits.
+    """
+    with Path(path).open("rb") as file, _opened(file, str(path)) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                f"{path}: labels must be 8-bit palette or gray, got an image of mode {image.mode}"
+            )
+        try:
+            return np.array(image)
+        except Exception as error:
+            raise _unreadable(str(path), error) from error
+
+
 def write_mask(mask: NDArray[np.bool_], file: IO[bytes]) -> None:
     """Write an (H, W) bool mask as grayscale PNG of 0 and 255.
 
@@ -188,6 +232,12 @@ def _from_file(file: IO[bytes], name: str) -> NDArray[np.uint8]:
     # Pillow goes back and forth.
     if not (hasattr(file, "seekable") and file.seekable()):
         file = io.BytesIO(file.read())
+    with _opened(file, name) as image:
+        return _from_pil(image, name)
+
+
+@contextmanager
+def _opened(file: IO[bytes], name: str) -> Iterator[Image.Image]:
     with _without_warnings_of_pillow():
         try:
             image = Image.open(file)
@@ -196,7 +246,7 @@ def _from_file(file: IO[bytes], name: str) -> NDArray[np.uint8]:
         except Exception as error:
             raise _unreadable(name, error) from error
         with image:
-            return _from_pil(image, name)
+            yield image
 
 
 def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:

@@ -49,13 +49,7 @@ class Outputs:
     def check_settings(self) -> None:
         """ValueError where the folder holds results of other settings."""
         earlier = self._read_runs().get(self._task, {}).get("settings", self.settings)
-        names = {**earlier, **self.settings}
-        different = [name for name in names if earlier.get(name) != self.settings.get(name)]
-        if different:
-            changes = ", ".join(
-                f"{name} = {setting_text(earlier.get(name))}, not {setting_text(self.settings.get(name))}"
-                for name in different
-            )
+        if changes := differences(earlier, self.settings):
             raise ValueError(
                 f"{self.folder} holds results of {self._task} with {changes}: "
                 "choose another folder, or overwrite them"
@@ -182,6 +176,15 @@ class Outputs:
 
     def _read_runs(self) -> dict[str, Any]:
         return read_json(self.folder / "run.json") or {}
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What settings were and are no more, as "k = 2, not 3, …"; empty where nothing differs."""
+    return ", ".join(
+        f"{name} = {setting_text(earlier.get(name))}, not {setting_text(now.get(name))}"
+        for name in {**earlier, **now}
+        if earlier.get(name) != now.get(name)
+    )
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -190,6 +190,47 @@ def save_page(rows: Sequence[Row], path: str | os.PathLike[str], *, n_eigenvecto
             ax.set_title(title)
         with replacing(path) as file:
             figure.savefig(file, format="png", dpi=100)
+
+
+def save_training_curve(records: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
+    """Write one PNG of a training's loss, and of its mIoU beside that of the pseudo-labels, over its steps.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        `step` and `loss`; `miou` and `pseudo_labels_miou` where they were measured, both in [0, 1].
+    path : path
+        File to write; it appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    scored = [record for record in records if "miou" in record]
+    with _drawing:
+        figure = _figure(6, 3.5)
+        ax = figure.subplots()
+        ax.plot([record["step"] for record in records], [record["loss"] for record in records], color="0.4")
+        ax.set_xlabel("step")
+        ax.set_ylabel("cross entropy")
+        if scored:
+            steps = [record["step"] for record in scored]
+            right = ax.twinx()
+            right.plot(steps, [record["miou"] for record in scored], "o-", color=_ACCENT, label="network")
+            if "pseudo_labels_miou" in scored[-1]:
+                level = scored[-1]["pseudo_labels_miou"]
+                right.axhline(level, color=_ACCENT, linestyle="--", label="pseudo-labels")
+            right.set_ylabel("mIoU")
+            right.set_ylim(0, 1)
+            right.legend()
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=100)
+
+
+def check_installed() -> None:
+    """ImportError where matplotlib is not installed."""
+    _figure(1, 1)
 
 
 # Matplotlib's figures share fonts and settings, which are not made for several threads.

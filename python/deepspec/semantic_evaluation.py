@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from deepspec._files import replacing, write_json
-from deepspec.datasets import VOID, Dataset, Example, read_labels
+from deepspec.datasets import VOID, Dataset, Example
 from deepspec.evaluation import markdown_table
 from deepspec.graph import check_choice
+from deepspec.images import read_labels
 from deepspec.metrics import ConfusionMatrix
 
 #: How clusters are matched to classes.
