@@ -6,22 +6,29 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from deepspec import __version__, _core, backbones, pipeline, semantics
+from deepspec import __version__, _core, backbones, pipeline
+from deepspec.argument_groups import BACKBONE, read_dataset
 from deepspec.arguments import parse
-from deepspec.datasets import Dataset, Example, load_dataset
-from deepspec.evaluation import MEASURES, Evaluation, evaluate
+from deepspec.datasets import Dataset
+from deepspec.evaluation import MEASURES, evaluate
 from deepspec.outputs import OutputError, versions
 from deepspec.pipeline import STAGES, Result, Run
 from deepspec.reproduce import reproduce, to_markdown
-from deepspec.semantic_evaluation import SemanticEvaluation, evaluate_labels
-from deepspec.semantic_protocol import evaluate_semantic
+from deepspec.semantic_commands import evaluate_classes, find_classes
 from deepspec.tasks import TASKS
-from deepspec.training import DivergedError, Training, TrainingError, train
+from deepspec.terminal import (
+    GO_ON,
+    printable,
+    report_failures,
+    report_scores,
+    scoring_progress,
+    stage_progress,
+)
+from deepspec.training_command import train_network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,31 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "reproduce":
             return _reproduce(options)
         if options.command == "evaluate" and options.measure == "semantic":
-            return _evaluate_semantic(options)
+            return evaluate_classes(options)
         if options.command == "semantic":
-            return _semantic(options)
+            return find_classes(options)
         if options.command == "train":
-            return _train(options)
+            return train_network(options)
         if options.command == "evaluate":
-            dataset = _dataset(options)
+            dataset = read_dataset(options)
             if options.predictions is not None:
                 return _evaluate(options, dataset, {})
             options.inputs = [example.image for example in dataset]
             options.command = MEASURES[options.measure]
         run = _start(options)
     except (ImportError, OSError, ValueError) as error:
-        print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
+        print(f"deepspec: error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
+        print(f"deepspec: interrupted; {GO_ON}", file=sys.stderr)
         return 130
     try:
         _follow(run, options.verbose)
     except (OutputError, MemoryError) as error:
-        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
+        print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"deepspec: interrupted after {_count(run)}; {_GO_ON}", file=sys.stderr)
+        print(f"deepspec: interrupted after {_count(run)}; {GO_ON}", file=sys.stderr)
         return 130
     finally:
         run.close()
@@ -76,18 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 {"method": options.method, "settings": run.settings, "seconds": _seconds_an_image(run)},
             )
         except (OSError, ValueError) as error:
-            print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
+            print(f"deepspec: error: {printable(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print(f"deepspec: interrupted while scoring; {_GO_ON}", file=sys.stderr)
+            print(f"deepspec: interrupted while scoring; {GO_ON}", file=sys.stderr)
             return 130
     return 1 if run.failed else 0
-
-
-def _dataset(options: argparse.Namespace) -> Dataset:
-    return load_dataset(options.dataset, options.root, split=options.split, image_list=options.image_list)[
-        : options.limit
-    ]
 
 
 def _evaluate(options: argparse.Namespace, dataset: Dataset, facts: dict[str, Any]) -> int:
@@ -97,63 +98,9 @@ def _evaluate(options: argparse.Namespace, dataset: Dataset, facts: dict[str, An
         dataset,
         options.predictions or options.output,
         facts=facts,
-        progress=_scoring,
+        progress=scoring_progress,
     )
-    return _report_scores(found, options)
-
-
-def _evaluate_semantic(options: argparse.Namespace) -> int:
-    """Find classes once with each seed, or take label maps, and score them."""
-    dataset = _dataset(options)
-    if options.predictions is not None:
-        score = evaluate_labels(dataset, options.predictions, how=options.matching, progress=_scoring)
-        return _report_scores(SemanticEvaluation(dataset.name, {"label maps": score}), options)
-    given = vars(options)
-    fit_on = None
-    if options.fit_split is not None:
-        fit_on = load_dataset(options.dataset, options.root, split=options.fit_split)[: options.limit]
-    try:
-        found = evaluate_semantic(
-            dataset,
-            options.output,
-            options.features,
-            fit_on=fit_on,
-            seeds=options.seeds,
-            how=options.matching,
-            facts={"split": options.split, "classes found in": options.fit_split or "the images scored"},
-            progress=stage_progress,
-            scoring=_scoring,
-            **semantic_options(options),
-            **{name: given[name] for name in ("engine", "address", "jobs", "threads")},
-        )
-    except (OutputError, MemoryError) as error:
-        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
-        return 1
-    _report_failures(found.failed, len({example.image for example in (*dataset, *(fit_on or ()))}))
-    return _report_scores(found, options) or int(bool(found.failed))
-
-
-def _scoring(examples: Sequence[Example]) -> Iterable[Example]:
-    from tqdm import tqdm
-
-    bar: Iterable[Example] = tqdm(
-        examples, "scores", unit="image", disable=None, dynamic_ncols=True, leave=False
-    )
-    return bar
-
-
-def _report_scores(found: Evaluation | SemanticEvaluation, options: argparse.Namespace) -> int:
-    """Print the table and write it down."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    found.save(options.output)
-    print(_printable(found.to_markdown()))
-    if found.missing:
-        print(
-            f"deepspec: {len(found.missing)} of {found.n_images} images have no prediction, "
-            f"such as {_printable(found.missing[0])}",
-            file=sys.stderr,
-        )
-    return 1 if found.missing else 0
+    return report_scores(found, options)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -189,128 +136,13 @@ def _reproduce(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         threads=options.threads,
     )
-    print(_printable(to_markdown(outcomes)))
+    print(printable(to_markdown(outcomes)))
     return 0 if all(outcome.score is not None for outcome in outcomes) else 1
-
-
-def _semantic(options: argparse.Namespace) -> int:
-    """Find classes, or label images by a network, and say what was done."""
-    given = vars(options)
-    running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names", "panoptic")}
-    try:
-        if options.checkpoint is not None:
-            found = semantics.predict_dataset(
-                options.inputs,
-                options.output,
-                options.checkpoint,
-                device=options.device,
-                progress=stage_progress,
-                **running,
-            )
-        else:
-            found = semantics.segment_dataset(
-                options.inputs,
-                options.output,
-                options.features,
-                **semantic_options(options),
-                seed=options.seed,
-                until=options.until,
-                progress=stage_progress,
-                **running,
-            )
-    except OutputError as error:
-        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
-        return 1
-    print(_printable(found.to_text()))
-    _report_failures(found.failed, found.n_images)
-    return 1 if found.failed else 0
-
-
-def semantic_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What `segment_dataset` takes, of what determines the classes."""
-    given = vars(options)
-    return {
-        "backbone": {name: given[name] for name in _BACKBONE if given[name] is not None},
-        "max_size": None if options.max_size == "none" else options.max_size,
-        **{name: given[name] for name in _SEMANTIC},
-    }
-
-
-_SEMANTIC = (
-    *("k", "color_weight", "grid", "n_segments", "background", "segment_seed", "erode", "dilate", "pool"),
-    *("method", "n_classes", "clustering", "n_components", "n_restarts", "refine"),
-)
-
-
-def stage_progress(results: Iterable[Result], stage: str, total: int) -> Iterable[Result]:
-    """A bar for each stage that has something to do."""
-    from tqdm import tqdm
-
-    bar: Iterable[Result] = tqdm(
-        results, stage, total, unit="image", disable=None if total else True, dynamic_ncols=True
-    )
-    return bar
-
-
-def _train(options: argparse.Namespace) -> int:
-    """Train, or go on with it, and tell what came of it."""
-    from tqdm import tqdm
-
-    given = {name: value for name, value in vars(options).items() if name != "command"}
-    try:
-        # disable=None: no bar where nobody watches.
-        with tqdm(unit="step", disable=None, dynamic_ncols=True) as bar:
-            done = train(**given, follow=partial(_show, bar, {}))
-    except DivergedError as error:
-        print(f"deepspec: error: {_printable(error)}", file=sys.stderr)
-        return 1
-    except (TrainingError, OutputError, MemoryError) as error:
-        print(f"deepspec: error: {_printable(error)}; {_GO_ON}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"deepspec: interrupted; {_GO_ON}", file=sys.stderr)
-        return 130
-    if os.environ.get("RANK", "0") == "0":
-        _report_training(done)
-    return 0
-
-
-def _show(bar: Any, shown: dict[str, float], record: dict[str, Any]) -> None:
-    """Bring the bar to a step of a training; what was measured stays on it until it is measured again."""
-    if bar.total is None:
-        bar.reset(record["steps"])
-        bar.initial = bar.n = record["step"] - 1  # of an earlier run
-    shown.update({name: record[name] for name in ("loss", "miou") if name in record})
-    if "pseudo_labels_miou" in record:
-        shown["of the pseudo-labels"] = record["pseudo_labels_miou"]
-    bar.set_postfix(shown, refresh=False)
-    bar.update()
-
-
-def _report_training(done: Training) -> None:
-    print(
-        f"{done.steps} steps on {done.n_images} images with {done.n_classes} labels, loss {done.loss:.4g}; "
-        f"checkpoint and log in {_printable(done.folder)}"
-    )
-    if done.miou is not None:
-        of_labels = done.pseudo_labels_miou
-        beside = "" if of_labels is None else f", of the pseudo-labels {of_labels:.1%}"
-        on = f", on {done.n_truths} images" if done.n_truths else ""
-        print(f"mIoU {done.miou:.1%}{beside}{on}")
-    if done.unlabelled:
-        print(
-            f"deepspec: {len(done.unlabelled)} of {done.n_images + len(done.unlabelled)} images have no label map "
-            f"and were left out, such as {_printable(done.unlabelled[0])}",
-            file=sys.stderr,
-        )
 
 
 def _seconds_an_image(run: Run) -> dict[str, float]:
     done = max(1, run.counts["done"])
     return {stage: run.seconds[stage] / done for stage in STAGES if run.seconds[stage] > 0}
-
-
-_GO_ON = "what is done is kept, and the same command goes on from there"
 
 
 def _start(options: argparse.Namespace) -> Run:
@@ -320,15 +152,16 @@ def _start(options: argparse.Namespace) -> Run:
         options.output,
         options.command,
         options.features,
-        backbone={name: given[name] for name in _BACKBONE if given[name] is not None},
+        backbone={name: given[name] for name in BACKBONE if given[name] is not None},
         max_size=None if options.max_size == "none" else options.max_size,
         **{name: given[name] for name in _SETTINGS},
         **{name: given[name] for name in TASKS[options.command].options},
     )
 
 
-_BACKBONE = ("weights", "facet", "layers", "pos_embed", "center", "device", "dtype", "center_prior")
 _GRAPH = ("k", "color_weight", "grid", "vectors", "affinity", "threshold", "epsilon")
+
+
 _SETTINGS = (*_GRAPH, "page", "plots", "overwrite", "jobs", "batch_size", "threads")
 
 
@@ -352,29 +185,16 @@ def _follow(run: Run, verbose: bool) -> None:
 def _line(result: Result) -> str:
     state = {"done": "", "kept": "kept, ", "failed": "failed: "}[result.status]
     score = "" if result.score is None else f", score {result.score:.2f}"
-    return f"{_printable(result.path)}: {state}{_printable(result.line)}{score}"
+    return f"{printable(result.path)}: {state}{printable(result.line)}{score}"
 
 
 def _report(run: Run, options: argparse.Namespace) -> None:
-    print(f"{_count(run)} with {options.features} features; results in {_printable(run.answers)}")
+    print(f"{_count(run)} with {options.features} features; results in {printable(run.answers)}")
     if options.page:
-        print(f"page of pictures: {_printable(options.output / (options.command + '.html'))}")
+        print(f"page of pictures: {printable(options.output / (options.command + '.html'))}")
     if options.verbose and run.seconds:
         print(_profile(run))
-    _report_failures(run.failed, len(run))
-
-
-def _report_failures(failed: Mapping[str, str], n_images: int) -> None:
-    if not failed:
-        return
-    print(f"deepspec: {len(failed)} of {n_images} images failed:", file=sys.stderr)
-    for path, reason in list(failed.items())[:_MOST_FAILURES]:
-        print(f"  {_printable(path)}: {_printable(reason)}", file=sys.stderr)
-    if len(failed) > _MOST_FAILURES:
-        print(f"  and {len(failed) - _MOST_FAILURES} more, all in run.json", file=sys.stderr)
-
-
-_MOST_FAILURES = 20
+    report_failures(run.failed, len(run))
 
 
 def _count(run: Run) -> str:
@@ -393,13 +213,6 @@ def _profile(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _printable(value: Any) -> str:
-    """Text for any terminal: a file name need not be valid in its encoding."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return str(value).encode(encoding, "backslashreplace").decode(encoding)
-
-
-# What each extra of the package brings, by distribution.
 _EXTRAS = {
     "models": "torch",
     "cluster": "scikit-learn",

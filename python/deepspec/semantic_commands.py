@@ -1,0 +1,102 @@
+"""The commands `deepspec semantic` and `deepspec evaluate semantic`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from deepspec import semantics
+from deepspec.argument_groups import BACKBONE, read_dataset
+from deepspec.datasets import load_dataset
+from deepspec.outputs import OutputError
+from deepspec.semantic_evaluation import SemanticEvaluation, evaluate_labels
+from deepspec.semantic_protocol import evaluate_semantic
+from deepspec.terminal import (
+    GO_ON,
+    printable,
+    report_failures,
+    report_scores,
+    scoring_progress,
+    stage_progress,
+)
+
+
+def find_classes(options: argparse.Namespace) -> int:
+    """Find classes, or label images by a network, and say what was done."""
+    given = vars(options)
+    running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names", "panoptic")}
+    try:
+        if options.checkpoint is not None:
+            found = semantics.predict_dataset(
+                options.inputs,
+                options.output,
+                options.checkpoint,
+                device=options.device,
+                progress=stage_progress,
+                **running,
+            )
+        else:
+            found = semantics.segment_dataset(
+                options.inputs,
+                options.output,
+                options.features,
+                **_semantic_options(options),
+                seed=options.seed,
+                until=options.until,
+                progress=stage_progress,
+                **running,
+            )
+    except OutputError as error:
+        print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
+        return 1
+    print(printable(found.to_text()))
+    report_failures(found.failed, found.n_images)
+    return 1 if found.failed else 0
+
+
+def evaluate_classes(options: argparse.Namespace) -> int:
+    """Find classes once with each seed, or take label maps, and score them."""
+    dataset = read_dataset(options)
+    if options.predictions is not None:
+        score = evaluate_labels(dataset, options.predictions, how=options.matching, progress=scoring_progress)
+        return report_scores(SemanticEvaluation(dataset.name, {"label maps": score}), options)
+    given = vars(options)
+    fit_on = None
+    if options.fit_split is not None:
+        fit_on = load_dataset(options.dataset, options.root, split=options.fit_split)[: options.limit]
+    try:
+        found = evaluate_semantic(
+            dataset,
+            options.output,
+            options.features,
+            fit_on=fit_on,
+            seeds=options.seeds,
+            how=options.matching,
+            facts={"split": options.split, "classes found in": options.fit_split or "the images scored"},
+            progress=stage_progress,
+            scoring=scoring_progress,
+            **_semantic_options(options),
+            **{name: given[name] for name in ("engine", "address", "jobs", "threads")},
+        )
+    except (OutputError, MemoryError) as error:
+        print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
+        return 1
+    report_failures(found.failed, len({example.image for example in (*dataset, *(fit_on or ()))}))
+    return report_scores(found, options) or int(bool(found.failed))
+
+
+def _semantic_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `segment_dataset` takes, of what determines the classes."""
+    given = vars(options)
+    return {
+        "backbone": {name: given[name] for name in BACKBONE if given[name] is not None},
+        "max_size": None if options.max_size == "none" else options.max_size,
+        **{name: given[name] for name in _SEMANTIC},
+    }
+
+
+_SEMANTIC = (
+    *("k", "color_weight", "grid", "n_segments", "background", "segment_seed", "erode", "dilate", "pool"),
+    *("method", "n_classes", "clustering", "n_components", "n_restarts", "refine"),
+)

@@ -1,0 +1,67 @@
+"""What the commands print: progress, failures, scores, and text for any terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from deepspec.datasets import Example
+from deepspec.decompositions import Result
+from deepspec.evaluation import Evaluation
+from deepspec.semantic_evaluation import SemanticEvaluation
+
+GO_ON = "what is done is kept, and the same command goes on from there"
+
+
+def printable(value: Any) -> str:
+    """Text for any terminal: a file name need not be valid in its encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return str(value).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def report_failures(failed: Mapping[str, str], n_images: int) -> None:
+    if not failed:
+        return
+    print(f"deepspec: {len(failed)} of {n_images} images failed:", file=sys.stderr)
+    for path, reason in list(failed.items())[:_MOST_FAILURES]:
+        print(f"  {printable(path)}: {printable(reason)}", file=sys.stderr)
+    if len(failed) > _MOST_FAILURES:
+        print(f"  and {len(failed) - _MOST_FAILURES} more, all in run.json", file=sys.stderr)
+
+
+_MOST_FAILURES = 20
+
+
+def report_scores(found: Evaluation | SemanticEvaluation, options: argparse.Namespace) -> int:
+    """Print the table and write it down."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    found.save(options.output)
+    print(printable(found.to_markdown()))
+    if found.missing:
+        print(
+            f"deepspec: {len(found.missing)} of {found.n_images} images have no prediction, "
+            f"such as {printable(found.missing[0])}",
+            file=sys.stderr,
+        )
+    return 1 if found.missing else 0
+
+
+def scoring_progress(examples: Sequence[Example]) -> Iterable[Example]:
+    from tqdm import tqdm
+
+    bar: Iterable[Example] = tqdm(
+        examples, "scores", unit="image", disable=None, dynamic_ncols=True, leave=False
+    )
+    return bar
+
+
+def stage_progress(results: Iterable[Result], stage: str, total: int) -> Iterable[Result]:
+    """A bar for each stage that has something to do."""
+    from tqdm import tqdm
+
+    bar: Iterable[Result] = tqdm(
+        results, stage, total, unit="image", disable=None if total else True, dynamic_ncols=True
+    )
+    return bar
