@@ -8,7 +8,7 @@ from typing import Any
 import colored
 import numpy as np
 import pytest
-from colored import DyingOnce, MeanColors
+from colored import Dying, DyingOnce, MeanColors
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -285,6 +285,15 @@ def test_a_killed_job_changes_nothing(pictures: Path, tmp_path: Path) -> None:
     assert (tmp_path / "marker").exists()
     assert found.failed == {}
     np.testing.assert_equal(label_maps(tmp_path / "two"), label_maps(tmp_path / "one"))
+
+
+def test_a_batch_that_kills_every_job_ends_the_run(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        MemoryError, match=r"a job was killed 3 times on the batch of 0\.png, .* fewer than 2 jobs"
+    ):
+        segment(pictures, tmp_path / "out", Dying(), jobs=2)
+    # What was done is kept.
+    assert set(segment(pictures, tmp_path / "out").done) == {"crops", "clusters", "labels"}
 
 
 # Ray's own: it reads its deprecated settings to check them.

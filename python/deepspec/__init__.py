@@ -1,6 +1,6 @@
 """Deep spectral methods: an image taken apart by the eigenvectors of a graph of its features and colours."""
 
-from deepspec import pipeline
+from deepspec import pipeline, semantics, training
 from deepspec._core import __version__
 from deepspec.backbones import Backbone, load_backbone
 from deepspec.decomposition import Decomposition, decompose
@@ -17,6 +17,7 @@ from deepspec.regions import (
     segment_object,
     segment_regions,
 )
+from deepspec.semantics import predict_dataset, segment_dataset
 from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_batch, laplacian_eigenpairs
 
 __all__ = [
@@ -42,7 +43,11 @@ __all__ = [
     "localize",
     "objectness",
     "pipeline",
+    "predict_dataset",
+    "segment_dataset",
     "segment_object",
     "segment_regions",
+    "semantics",
+    "training",
     "unary_from_labels",
 ]
