@@ -34,7 +34,8 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def segment(pictures: Path, output: Path, features: Any = None, **options: Any) -> Segmentation:
-    return segment_dataset(pictures, output, features or MeanColors(), **{**OPTIONS, **options})
+    source = MeanColors() if features is None else features
+    return segment_dataset(pictures, output, source, **{**OPTIONS, **options})
 
 
 def label_maps(folder: Path) -> dict[str, np.ndarray]:
@@ -262,6 +263,61 @@ def test_bad_settings_are_refused_before_work_begins(
     assert not (tmp_path / "out").exists()
 
 
+class Nameless:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return np.ones((4, 4, 2))
+
+
+class Locked(MeanColors):
+    """A loaded network is such: it has a lock, which no other process can have."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("cannot pickle a lock")
+
+
+@pytest.mark.parametrize(
+    ("features", "options", "message"),
+    [
+        (np.ones((4, 4, 2)), {}, "features must be a name or a callable for many images, got ndarray"),
+        (Nameless(), {}, "features must have settings, .* got Nameless without"),
+        (
+            Locked(),
+            {"jobs": 2},
+            "features must be a name, or something that other processes can be handed: cannot",
+        ),
+        (
+            "classical",
+            {"method": "cluster-seg"},
+            "method='cluster-seg' needs features that can be compared across images",
+        ),
+        (MeanColors(), {"pool": "segment"}, "pool='segment' needs classical features or a callable"),
+    ],
+)
+def test_features_that_cannot_serve_are_refused(
+    pictures: Path, tmp_path: Path, features: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        segment(pictures, tmp_path / "out", features, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_of_numpy_are_numbers(pictures: Path, tmp_path: Path) -> None:
+    segment(pictures, tmp_path / "out")
+    numpys = {"n_classes": np.int64(3), "seed": np.int32(0), "erode": np.uint8(1), "k": np.int64(3)}
+    assert segment(pictures, tmp_path / "out", **numpys).done == {}
+
+
+@pytest.mark.parametrize("file", ["clusters-*/clusters.npz", "vectors-*/index.npz", "vectors-*/vectors.f32"])
+def test_a_damaged_file_is_made_again(pictures: Path, tmp_path: Path, file: str) -> None:
+    segment(pictures, tmp_path / "out")
+    (path,) = (tmp_path / "out" / ".stages").glob(file)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    found = segment(pictures, tmp_path / "out", seed=0 if "clusters.npz" in file else 1)
+    assert found.done["clusters"] == 1
+    assert path.read_bytes() == whole
+
+
 def test_more_classes_than_segments_are_refused(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"n_classes must be from 1 to the number of segments to cluster, \d+, got 99"
@@ -298,26 +354,37 @@ def test_a_batch_that_kills_every_job_ends_the_run(pictures: Path, tmp_path: Pat
 
 # Ray's own: it reads its deprecated settings to check them.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_ray_leaves_the_same_label_maps_though_a_worker_is_killed(pictures: Path, tmp_path: Path) -> None:
-    """On a cluster of two nodes, which are processes of this machine."""
+def test_ray_leaves_the_same_label_maps_though_a_worker_is_killed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster of two nodes, which are processes of this machine. An image fails, and paths are relative."""
     ray = pytest.importorskip("ray")
     from ray import cloudpickle, cluster_utils
 
-    segment(pictures, tmp_path / "local")
+    (pictures / "broken.png").write_bytes(b"not a picture")
+    monkeypatch.chdir(tmp_path)
+    inputs = pictures.relative_to(tmp_path)
+    failed = segment(inputs, Path("local")).failed
+    assert list(failed) == ["data/images/broken.png"]
     # The workers do not find the tests' modules.
     cloudpickle.register_pickle_by_value(colored)
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
-        source = DyingOnce(marker=str(tmp_path / "marker"))
-        found = segment(
-            pictures, tmp_path / "ray", source, engine="ray", address=cluster.address, jobs=2, threads=1
-        )
+        on_ray = {"engine": "ray", "address": cluster.address, "jobs": 2}
+        found = segment(inputs, Path("ray"), DyingOnce(marker=str(tmp_path / "marker")), **on_ray)
         assert len(ray.nodes()) == 2
+        np.testing.assert_equal(label_maps(tmp_path / "ray"), label_maps(tmp_path / "local"))
+        # What a worker raises is raised here.
+        (tmp_path / "ray" / "labels" / "0.png").unlink()
+        (tmp_path / "ray" / "labels" / "0.png").mkdir()
+        with pytest.raises(OutputError, match="cannot be written"):
+            segment(inputs, Path("ray"), DyingOnce(marker=str(tmp_path / "marker")), seed=1, **on_ray)
+        (tmp_path / "ray" / "labels" / "0.png").rmdir()
     finally:
         ray.shutdown()
         cluster.shutdown()
         cloudpickle.unregister_pickle_by_value(colored)
     assert (tmp_path / "marker").exists()
+    assert found.failed == failed
     assert found.done == {"eigenvectors": 6, "segments": 6, "crops": 6, "clusters": 1, "labels": 6}
-    np.testing.assert_equal(label_maps(tmp_path / "ray"), label_maps(tmp_path / "local"))

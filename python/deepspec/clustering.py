@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deepspec.graph import check_choice
 
 Floats = NDArray[np.floating[Any]]
+Float32 = NDArray[np.float32]
 
 CLUSTERINGS = ("minibatch", "spherical", "faiss")
 _BATCH = 4096  # points in a batch of mini-batch k-means, and
@@ -121,7 +122,7 @@ def cluster_vectors(
     seeds = [seed] if n_restarts == 1 else np.random.SeedSequence(seed).generate_state(n_restarts).tolist()
     with limits(limits=1):
         if n_components is not None:
-            vectors = _principal_components(vectors, n_components, n_fit, seed)
+            vectors = _principal_components(vectors, n_components, n_fit)
         found = [_assigned(vectors, fit(vectors[:n_fit], n_clusters, start), n_fit) for start in seeds]
     return min(found, key=lambda clusters: clusters.inertia)
 
@@ -149,7 +150,7 @@ def _spherical(vectors: Floats, n_clusters: int, seed: int, most_iterations: int
         labels = np.empty(len(vectors), np.intp)
         for rows in _blocks(len(vectors)):
             block = np.asarray(vectors[rows], np.float32)
-            labels[rows] = (block @ _directions(centers).T).argmax(axis=1)
+            labels[rows] = (block @ directions(centers).T).argmax(axis=1)
             members = scipy.sparse.csr_array(
                 (np.ones(len(block)), labels[rows], np.arange(len(block) + 1)), (len(block), n_clusters)
             )
@@ -158,7 +159,7 @@ def _spherical(vectors: Floats, n_clusters: int, seed: int, most_iterations: int
         centers = np.asarray(np.where(occurring[:, None], sums, centers), np.float32)
         if np.array_equal(labels, before):
             break
-    return _directions(centers)
+    return directions(centers)
 
 
 def _faiss(vectors: Floats, n_clusters: int, seed: int) -> Floats:
@@ -181,10 +182,10 @@ def _faiss(vectors: Floats, n_clusters: int, seed: int) -> Floats:
     return np.asarray(model.centroids, np.float32)
 
 
-def _directions(vectors: Floats) -> Floats:
+def directions(vectors: Floats) -> Float32:
+    """Rows of length 1; rows of zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions: Floats = (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
-    return directions
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
 def _assigned(vectors: Floats, centers: Floats, n_fit: int) -> Clusters:
@@ -208,7 +209,8 @@ def _assigned(vectors: Floats, centers: Floats, n_fit: int) -> Clusters:
     )
 
 
-def _principal_components(vectors: Floats, n_components: int, n_fit: int, seed: int) -> Floats:
+def _principal_components(vectors: Floats, n_components: int, n_fit: int) -> Floats:
+    """Projected vectors, which are in memory: they are short."""
     from sklearn.decomposition import IncrementalPCA
 
     most = min(n_fit, vectors.shape[1])
@@ -217,8 +219,13 @@ def _principal_components(vectors: Floats, n_components: int, n_fit: int, seed: 
             f"n_components must be from 1 to {most}, for {n_fit} vectors of {vectors.shape[1]} channels, "
             f"got {n_components}"
         )
-    model = IncrementalPCA(n_components, batch_size=max(_BATCH, 5 * vectors.shape[1]))
-    model.fit(vectors[:n_fit])
+    model = IncrementalPCA(n_components)
+    parts = _blocks(n_fit)
+    if len(parts) > 1 and parts[-1].stop - parts[-1].start < n_components:
+        # A part has to have as many vectors as there are components.
+        parts[-2:] = [slice(parts[-2].start, parts[-1].stop)]
+    for rows in parts:
+        model.partial_fit(np.asarray(vectors[rows]))
     projected = [model.transform(np.asarray(vectors[rows])) for rows in _blocks(len(vectors))]
     return np.concatenate(projected).astype(np.float32)
 

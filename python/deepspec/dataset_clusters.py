@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from deepspec._files import replacing
 from deepspec.clustering import cluster_vectors
 from deepspec.inputs import Input, fingerprint
 from deepspec.outputs import writing_to
-from deepspec.stages import Stage, digest
+from deepspec.stages import Stage, digest, read_arrays
 
 
 class DatasetClusters:
@@ -54,12 +55,16 @@ class DatasetClusters:
         self._own = dict(settings)
         self.settings = {**before.settings, self.name: self._own}
         images = digest([[item.name, fingerprint(item.path)] for item in items])
-        self._matrix = root / f"vectors-{digest([before.settings, images])}"
-        self.key = digest([self.settings, images, n_fit])
+        self._matrix = root / f"vectors-{before.key}-{images}"
+        self.key = digest([self.settings, before.key, images, n_fit])
         self.path = root / f"{self.name}-{self.key}" / "clusters.npz"
 
     def is_done(self) -> bool:
-        return self.path.exists()
+        """Whether the file is there, and whole."""
+        try:
+            return len(clusters_in(self.path)[0]) == len(self._items)
+        except (OSError, ValueError):
+            return False
 
     def compute(self) -> None:
         """Gather the vectors, unless they are, and cluster them.
@@ -71,10 +76,11 @@ class DatasetClusters:
         ValueError
             There are fewer segments than clusters, or settings do not fit the vectors.
         """
-        if not (self._matrix / "index.npz").exists():
+        try:
+            names, starts, channels = self._index()
+        except (OSError, ValueError):
             self._gather()
-        with np.load(self._matrix / "index.npz", allow_pickle=False) as index:
-            names, starts, channels = index["names"], index["starts"], int(index["channels"])
+            names, starts, channels = self._index()
         total = int(starts[-1])
         if total == 0:
             raise ValueError("no image has a segment besides its background: there is nothing to cluster")
@@ -93,13 +99,26 @@ class DatasetClusters:
         with writing_to(self.path), replacing(self.path) as output:
             np.savez(output, **content)
 
+    def _index(self) -> tuple[NDArray[Any], NDArray[np.int64], int]:
+        """Names, where each image's vectors start, and their channels; ValueError where the matrix is not whole."""
+        index = read_arrays(self._matrix / "index.npz")
+        starts, channels = index["starts"], int(index["channels"])
+        if (self._matrix / "vectors.f32").stat().st_size != 4 * starts[-1] * channels:
+            raise ValueError(f"{self._matrix}: incomplete")
+        return index["names"], starts, channels
+
     def _gather(self) -> None:
-        """All vectors in one file, image after image, without holding them."""
+        """All vectors in one file, image after image, without holding them; that of other images goes."""
+        for other in self._matrix.parent.glob(f"vectors-{self._before.key}-*"):
+            shutil.rmtree(other, ignore_errors=True)
         starts, channels = [0], 0
         file = self._matrix / "vectors.f32"
         with writing_to(file), replacing(file) as output:
             for item in self._items:
-                vectors = self._before.load(item, "vectors")["vectors"]
+                try:
+                    vectors = self._before.load(item, "vectors")["vectors"]
+                except OSError as error:
+                    raise ValueError(f"{item.path}: its vectors cannot be read: {error}") from error
                 if len(vectors):
                     channels = channels or vectors.shape[1]
                     if vectors.shape[1] != channels:
@@ -120,18 +139,29 @@ class DatasetClusters:
             np.savez(output, **content)
 
 
+def clusters_in(path: Path) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
+    """The file of `DatasetClusters`: where each image is in it, and its arrays. The last two read are kept.
+
+    Raises
+    ------
+    OSError
+        It is missing.
+    ValueError
+        It is damaged.
+    """
+    return _read(path, path.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=2)
-def read_clusters(path: Path) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
-    """The file of `DatasetClusters`: where each image is in it, and its arrays. The last two read are kept."""
-    with np.load(path, allow_pickle=False) as arrays:
-        content = {name: arrays[name] for name in arrays.files}
+def _read(path: Path, mtime_ns: int) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
+    content = read_arrays(path)
     names = content.pop("names")
     return {json.loads(str(name)): place for place, name in enumerate(names)}, content
 
 
 def clusters_of(path: Path, item: Input) -> NDArray[np.int32]:
     """The clusters, from 1 on, of an image's segments 1 … n."""
-    places, arrays = read_clusters(path)
+    places, arrays = clusters_in(path)
     place = places[item.name]
     found: NDArray[np.int32] = arrays["clusters"][arrays["starts"][place] : arrays["starts"][place + 1]]
     return found

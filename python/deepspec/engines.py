@@ -6,11 +6,12 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -21,9 +22,19 @@ ENGINES = ("local", "ray")
 
 
 class Work(Protocol):
-    """What is done to some images. It can be pickled, and doing it twice does no harm."""
+    """What is done to some images. It can be pickled, and doing it twice does no harm.
+
+    Attributes
+    ----------
+    threads : int
+    uses_network : bool
+        Whether a GPU is of use.
+    """
 
     threads: int
+
+    @property
+    def uses_network(self) -> bool: ...
 
     def __call__(self, items: Sequence[Input]) -> list[Result]: ...
 
@@ -37,6 +48,9 @@ class Engine(Protocol):
     def run(self, work: Work, items: Sequence[Input], batch_size: int) -> Iterator[Result]:
         """Results as they come. Batches are the same whatever engine runs them."""
 
+    def check(self, work: Any) -> None:
+        """ValueError where this cannot be handed to what would run it."""
+
 
 @dataclass(frozen=True)
 class LocalEngine:
@@ -44,8 +58,12 @@ class LocalEngine:
 
     jobs: int = 1
 
+    def check(self, work: Any) -> None:
+        if self.jobs > 1:
+            _check_pickles(work, pickle.dumps)
+
     def run(self, work: Work, items: Sequence[Input], batch_size: int) -> Iterator[Result]:
-        """A process that is killed costs the batches it held, which are done again.
+        """A process that is killed costs the batches under way, which are done again, one at a time.
 
         Raises
         ------
@@ -56,65 +74,76 @@ class LocalEngine:
             for batch in _batches(items, batch_size):
                 yield from work(batch)
             return
-        todo = deque((batch, 0) for batch in _batches(items, batch_size))
+        todo = deque(_batches(items, batch_size))
         while todo:
-            lost: list[tuple[Batch, int]] = []
-            yield from self._until_broken(work, todo, lost)
-            for batch, tries in lost:
-                if tries == _TRIES:
-                    raise MemoryError(
-                        f"a job was killed {_TRIES} times on the batch of {batch[0].name}, most likely for want of "
-                        f"memory: try fewer than {self.jobs} jobs"
-                    )
-            todo.extendleft(reversed(lost))
-
-    def _until_broken(
-        self, work: Work, todo: deque[tuple[Batch, int]], lost: list[tuple[Batch, int]]
-    ) -> Iterator[Result]:
-        """Work `todo` off. Where a process dies the pool is of no use any more: what it held goes to `lost`."""
-        # Never forked: the OpenMP runtimes of other libraries hang in forked children.
-        spawn = multiprocessing.get_context("spawn")
-        pending: deque[tuple[Future[list[Result]], Batch, int]] = deque()
-        pool = ProcessPoolExecutor(self.jobs, spawn, _start_job, (work.threads,))
-        try:
-            while todo or pending:
-                while todo and len(pending) <= self.jobs:
-                    batch, tries = todo.popleft()
-                    try:
-                        pending.append((pool.submit(work, batch), batch, tries))
-                    except BrokenProcessPool:
-                        todo.appendleft((batch, tries))
-                        break
-                if not pending:
-                    return
-                future, batch, tries = pending.popleft()
-                try:
-                    results = future.result()
-                except BrokenProcessPool:
-                    lost.append((batch, tries + 1))
-                    lost += [
-                        (batch, tries + 1) for future, batch, tries in pending if not _has_result(future)
-                    ]
-                    finished = [future for future, _, _ in pending if _has_result(future)]
-                    for future in finished:
-                        yield from future.result()
-                    return
-                yield from results
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_job(threads: int) -> None:
-    # torch takes all cores unless it is told before it is imported.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    start_worker()
+            lost: list[Batch] = []
+            yield from _until_broken(work, todo, self.jobs, lost)
+            for batch in lost:
+                # Alone, so that it is known which batch it is that kills.
+                yield from _alone(work, batch)
 
 
 _TRIES = 3
 
 
-def _has_result(future: Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+def _until_broken(work: Work, todo: deque[Batch], jobs: int, lost: list[Batch]) -> Iterator[Result]:
+    """Work `todo` off. Where a process dies the pool is of no use any more: what it held goes to `lost`."""
+    pending: dict[Future[list[Result]], Batch] = {}
+    pool = _pool(work, jobs)
+    try:
+        while todo or pending:
+            while todo and len(pending) <= jobs:
+                batch = todo.popleft()
+                try:
+                    pending[pool.submit(_do, batch)] = batch
+                except BrokenProcessPool:
+                    todo.appendleft(batch)
+                    break
+            # A short wait at a time: elsewhere than on Linux a longer one does not see Ctrl-C.
+            finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            for future in finished:
+                batch = pending.pop(future)
+                try:
+                    yield from future.result()
+                except BrokenProcessPool:
+                    lost.append(batch)
+            if lost and not pending:
+                return
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(work: Work, batch: Batch) -> Iterator[Result]:
+    for _ in range(_TRIES - 1):
+        lost: list[Batch] = []
+        yield from _until_broken(work, deque([batch]), 1, lost)
+        if not lost:
+            return
+    raise MemoryError(
+        f"a job was killed {_TRIES} times on the {len(batch)} images from {batch[0].name} on, most likely for want of "
+        "memory: try fewer jobs, or smaller images"
+    )
+
+
+def _pool(work: Work, jobs: int) -> ProcessPoolExecutor:
+    # Never forked: the OpenMP runtimes of other libraries hang in forked children.
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, spawn, _start_job, (work,))
+
+
+_work: Work
+
+
+def _start_job(work: Work) -> None:
+    global _work
+    # torch takes all cores unless it is told before it is imported.
+    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    _work = work
+    start_worker()
+
+
+def _do(batch: Batch) -> list[Result]:
+    return _work(batch)
 
 
 @dataclass(frozen=True)
@@ -128,12 +157,15 @@ class RayEngine:
     address : str or None
         Of the cluster; None: `$RAY_ADDRESS`, one that runs on this machine, or a new one.
     gpus : float
-        Of each actor.
+        Of each actor whose work uses a network.
     """
 
     jobs: int = 1
     address: str | None = None
     gpus: float = 0
+
+    def check(self, work: Any) -> None:
+        _check_pickles(work, _ray().cloudpickle.dumps)
 
     def run(self, work: Work, items: Sequence[Input], batch_size: int) -> Iterator[Result]:
         """Results as they come.
@@ -144,6 +176,8 @@ class RayEngine:
             Ray is not installed.
         OSError
             There is no cluster at the address.
+        Exception
+            Whatever the work raises.
         """
         data = _ray_data(self.address)
         rows = [
@@ -157,25 +191,35 @@ class RayEngine:
             batch_size=1,
             compute=data.ActorPoolStrategy(min_size=1, max_size=max(1, min(self.jobs, len(rows)))),
             num_cpus=work.threads,
-            num_gpus=self.gpus or None,
+            num_gpus=(self.gpus or None) if work.uses_network else None,
         )
+        paths = {item.name: item.path for item in items}
         for row in dataset.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])
             for values in json.loads(row["results"]):
-                yield _result(values)
+                found = _result(values)
+                # As the caller knows it, which may be relative.
+                yield replace(found, path=paths[found.name])
 
 
 class _Actor:
-    """The work, in a process of Ray."""
+    """The work, in a process of Ray. Its errors are handed over: Ray would wrap them in one of its own."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        found = []
+        results, errors = [], []
         for names in batch["batch"]:
             items = [Input(Path(path), Path(relative)) for path, relative in json.loads(names)]
-            found.append(json.dumps([_values(result) for result in self._work(items)]))
-        return {"results": found}
+            try:
+                results.append(json.dumps([_values(result) for result in self._work(items)]))
+                errors.append(b"")
+            except Exception as error:  # noqa: BLE001  the caller raises it
+                results.append("")
+                errors.append(pickle.dumps(error))
+        return {"results": results, "error": errors}
 
 
 def _values(result: Result) -> dict[str, Any]:
@@ -188,13 +232,18 @@ def _result(values: dict[str, Any]) -> Result:
     )
 
 
+def _check_pickles(work: Any, dumps: Any) -> None:
+    try:
+        dumps(work)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise ValueError(
+            f"features must be a name, or something that other processes can be handed: {error}"
+        ) from error
+
+
 def _ray_data(address: str | None) -> Any:
     """`ray.data`, with a cluster to run on."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ImportError("engine='ray' needs Ray: pip install 'deepspec[ray]'") from error
+    ray = _ray()
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -203,6 +252,16 @@ def _ray_data(address: str | None) -> Any:
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     return ray.data
+
+
+def _ray() -> Any:
+    """`ray`, or an ImportError that says how to install it."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError("engine='ray' needs Ray: pip install 'deepspec[ray]'") from error
+    return ray
 
 
 def _batches(items: Sequence[Input], size: int) -> Iterator[Batch]:

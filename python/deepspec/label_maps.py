@@ -24,7 +24,7 @@ from deepspec.outputs import read_record, writing_to
 from deepspec.refine import refine_labels
 from deepspec.regions import upsample
 from deepspec.segmenters import Segmenter
-from deepspec.stages import Arrays, Stage
+from deepspec.stages import Arrays, ImageStage, Stage
 from deepspec.training_run import read_settings
 
 Labels = NDArray[np.int32]
@@ -48,7 +48,7 @@ class Found:
     grid: Labels | None = None
 
 
-class LabelMaps(Stage):
+class LabelMaps(ImageStage):
     """`labels/<image>.png` with the image's size, and a record of it, which is written last.
 
     The files have the places that users look for, so that another run's are replaced: the record tells whose they
@@ -78,7 +78,6 @@ class LabelMaps(Stage):
         super().__init__(root, {**settings, "panoptic": panoptic}, before, threads)
         self.panoptic = panoptic
         self._output = output
-        self._key = self.folder.name
         self.folder = root / self.name
 
     @abstractmethod
@@ -116,7 +115,7 @@ class LabelMaps(Stage):
         record = read_record(self.path(item))
         return (
             record is not None
-            and record["key"] == self._key
+            and record["key"] == self.key
             and record["source"] == fingerprint(item.path)
             and self.label_path(item).exists()
         )
@@ -129,7 +128,7 @@ class LabelMaps(Stage):
     def save(self, item: Input, source: Any, arrays: Arrays) -> None:
         image, labels = arrays["image"], arrays["labels"]
         record: dict[str, Any] = {
-            "key": self._key,
+            "key": self.key,
             "source": source,
             "panels": [vars(panel) for panel in overlay_panels(image, labels)],
             "counts": count_classes(labels, arrays["segments"]),
@@ -198,7 +197,7 @@ class PredictedMaps(LabelMaps):
         self._device = device
 
     def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
-        labels = _segmenter(self._run, self._key, self._device).predict(image)
+        labels = _segmenter(self._run, self.key, self._device).predict(image)
         return Found(labels, np.zeros(0, np.int32))
 
 

@@ -17,7 +17,7 @@ from deepspec._files import replacing, write_json
 from deepspec.class_pages import ClassSummary, LabelledEntry, crop_panel, write_class_pages
 from deepspec.class_statistics import ClassStatistics, class_statistics, write_statistics
 from deepspec.contact_sheets import write_contact_sheet
-from deepspec.dataset_clusters import read_clusters
+from deepspec.dataset_clusters import clusters_in
 from deepspec.inputs import Input
 from deepspec.label_maps import LabelMaps
 from deepspec.outputs import setting_text, versions, writing_to
@@ -110,7 +110,7 @@ def typical_segments(
     dict
         By cluster: names of images, and crops.
     """
-    places, arrays = read_clusters(clusters)
+    places, arrays = clusters_in(clusters)
     by_place = {places[item.name]: item for item in items if item.name in places}
     owners = np.repeat(np.arange(len(arrays["starts"]) - 1), np.diff(arrays["starts"]))
     wanted: dict[int, list[tuple[int, int]]] = {}  # by image: cluster, segment

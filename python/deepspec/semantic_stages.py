@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepspec import images
-from deepspec.clustering import kmeans
+from deepspec.clustering import directions, kmeans
 from deepspec.decomposition import Decomposition
 from deepspec.decompositions import IMAGE_ERRORS, Decomposer, Result, timed
 from deepspec.features import FeatureSource, embed_all, extract, named
 from deepspec.inputs import Input
 from deepspec.regions import Box, box_of_cells, number_of_segments, segment_vectors, upsample
-from deepspec.stages import Arrays, Stage
+from deepspec.stages import Arrays, ImageStage, Stage
 
 Labels = NDArray[np.int32]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -51,9 +51,11 @@ class Source:
 
 
 class Eigenvectors(Stage):
-    """`vectors` (k − 1, h, w) without the constant one, `values` (k,), `cell` and `size` in the image's pixels."""
+    """`vectors` (k − 1, h, w) without the constant one, `values` (k,), and `cell` in the image's pixels."""
 
     name = "eigenvectors"
+    batch_size = 64  # decoded, solved and written beside each other
+    uses_network = True
 
     def __init__(
         self, root: Path, source: Source, settings: Mapping[str, Any], graph: Mapping[str, Any], threads: int
@@ -65,9 +67,6 @@ class Eigenvectors(Stage):
     def __call__(self, items: Sequence[Input]) -> list[Result]:
         decomposer = Decomposer(self._features.load(), self._graph, self._conclude, 1, self.threads)
         return list(decomposer.take_apart(items))
-
-    def compute(self, item: Input) -> Arrays:
-        raise NotImplementedError("images are taken apart several at a time")
 
     def _conclude(
         self,
@@ -82,15 +81,14 @@ class Eigenvectors(Stage):
             "vectors": d.pairs.vectors[1:],
             "values": d.pairs.values,
             "cell": np.array(d.cell),
-            "size": np.array(d.image.shape[:2]),
         }
         with timed(seconds, "write"):
             self.save(item, source, arrays)
         return Result(item.path, item.name, "done", "", files=(self.path(item),), seconds=seconds)
 
 
-class Segments(Stage):
-    """`labels` (h, w), 0 the background, `cell` and `size`: k-means over the eigenvectors' entries."""
+class Segments(ImageStage):
+    """`labels` (h, w), 0 the background, and `cell`: k-means over the eigenvectors' entries."""
 
     name = "segments"
 
@@ -99,13 +97,14 @@ class Segments(Stage):
         own = self.settings[self.name]
         n = number_of_segments(found["values"], found["vectors"][0].size, own["n_segments"])
         labels = segment_vectors(found["vectors"], n, background=own["background"], seed=own["seed"])
-        return {"labels": labels, "cell": found["cell"], "size": found["size"]}
+        return {"labels": labels, "cell": found["cell"]}
 
 
-class Crops(Stage):
+class Crops(ImageStage):
     """`vectors` (n, C), of length 1, of the segments 1 … n, from crops of the image around them."""
 
     name = "crops"
+    uses_network = True
 
     def __init__(
         self, root: Path, source: Source, settings: Mapping[str, Any], before: Stage, threads: int
@@ -186,16 +185,11 @@ def crop(image: NDArray[Scalar], box: Box, least: tuple[int, int]) -> NDArray[Sc
     return image[ranges[0], ranges[1]]
 
 
-def directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Rows of length 1; rows of zeros stay."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
-
-
-class Patches(Stage):
-    """Every cell of the features' grid a segment (Cluster-Patch): `labels`, `cell`, `size`, `vectors` (h·w, C)."""
+class Patches(ImageStage):
+    """Every cell of the features' grid a segment (Cluster-Patch): `labels`, `cell`, `vectors` (h·w, C)."""
 
     name = "patches"
+    uses_network = True
 
     def __init__(self, root: Path, source: Source, settings: Mapping[str, Any], threads: int) -> None:
         super().__init__(root, settings, threads=threads)
@@ -213,13 +207,12 @@ class Patches(Stage):
         return {
             "labels": np.arange(1, rows * columns + 1, dtype=np.int32).reshape(rows, columns),
             "cell": np.array(cell),
-            "size": np.array(image.shape[:2]),
             "vectors": directions(features.array.reshape(-1, channels)),
         }
 
 
-class FeatureSegments(Stage):
-    """k-means over an image's own features (Cluster-Seg): `labels` from 1 on, `cell`, `size`, their mean `vectors`."""
+class FeatureSegments(ImageStage):
+    """k-means over an image's own features (Cluster-Seg): `labels` from 1 on, `cell`, their mean `vectors`."""
 
     name = "feature-segments"
 
@@ -231,6 +224,5 @@ class FeatureSegments(Stage):
         return {
             "labels": labels,
             "cell": found["cell"],
-            "size": found["size"],
             "vectors": directions(np.stack(means)),
         }

@@ -15,6 +15,7 @@ from typing import Any
 from deepspec._files import locked, remove_leftovers
 from deepspec.class_names import Names, read_names
 from deepspec.class_statistics import ClassStatistics, statistics_table
+from deepspec.classical import Classical
 from deepspec.clustering import CLUSTERINGS
 from deepspec.dataset_clusters import DatasetClusters
 from deepspec.decomposition import check_settings
@@ -32,10 +33,17 @@ from deepspec.semantic_outputs import Summary, typical_segments, write_outputs
 from deepspec.semantic_stages import POOLS, Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
 from deepspec.stages import Stage
 
+_MOST_CLUSTERS = 254  # 255 is of pixels that are not known
+
 #: Ours, and two that Table 4 compares it with: clusters of all cells of the features' grids, and of the mean features of
 #: what k-means finds in each image's features.
 METHODS = ("deep-spectral", "cluster-patch", "cluster-seg")
-FOLDERS = (".stages", "labels", "grid", "panoptic", "classes")
+_STAGES = {
+    "deep-spectral": ("eigenvectors", "segments", "crops", "clusters"),
+    "cluster-patch": ("patches", "clusters"),
+    "cluster-seg": ("patches", "feature-segments", "clusters"),
+}
+FOLDERS = (".stages", "labels", "grid", "panoptic", "classes", "self-training")
 
 Progress = Callable[[Iterable[Result], str, int], Iterable[Result]]
 
@@ -88,7 +96,7 @@ def segment_dataset(
     features: FeatureSource = "dino_vits16",
     *,
     method: str = "deep-spectral",
-    fit_on: Iterable[str | os.PathLike[str]] | None = None,
+    fit_on: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     backbone: Mapping[str, Any] | None = None,
     max_size: int | None = 1024,
     k: int = 15,
@@ -134,11 +142,14 @@ def segment_dataset(
         the resolution of the graph, `index.html`, `classes/` with a sheet of each class's most typical segments,
         `classes.json`, `stuff.json` (COCO) and `run.json`.
     features : str or callable
-        A name or a loaded backbone, see `features.extract`.
+        A name, a loaded backbone, or a callable with `settings`, which tell its results from others'; see
+        `features.extract` and `features.embed_all`. For several jobs and for Ray it must be a name, or something that can
+        be pickled.
     method : {"deep-spectral", "cluster-patch", "cluster-seg"}
-        See `METHODS`. The other two know no background: they make `n_classes + 1` clusters, and 0 does not occur.
-    fit_on : paths, optional
-        The images whose segments the clusters are fitted to, all among `inputs`; the others' go to the nearest cluster.
+        See `METHODS`. The other two know no background: they make `n_classes + 1` clusters, and 0 does not occur. What
+        concerns eigenvectors and crops is not theirs.
+    fit_on : path or several, optional
+        The images, or folders of them, whose segments the clusters are fitted to, all among `inputs`; the others' go to the nearest cluster.
         None: all.
     backbone : mapping, optional
         Where `features` is a name: what `load_backbone` takes besides.
@@ -163,7 +174,8 @@ def segment_dataset(
     names : path, optional
         What the classes are called: see `class_names.read_names`.
     until : str, optional
-        The stage to stop after: "eigenvectors", "segments", "crops" or "clusters".
+        The stage to stop after: "eigenvectors", "segments", "crops" or "clusters"; of the baselines "patches",
+        "feature-segments" or "clusters".
     engine : {"local", "ray"}
         What runs the stages: this machine, or a Ray cluster, which sees inputs and output under the same paths. Both do
         the same batches and leave the same files.
@@ -172,7 +184,7 @@ def segment_dataset(
     jobs : int
         Processes, each with its own network. One that is killed costs what it had in hand, which is done again.
     threads : int, optional
-        Of each job; None: the cores available, divided among the jobs.
+        Of each job; None: the cores available, divided among the jobs, or 1 on Ray.
     progress : callable, optional
         Wraps a stage's results as they come; gets them, the stage's name and their number.
 
@@ -186,34 +198,48 @@ def segment_dataset(
         Something that is asked for needs an extra of the package.
     OSError
         The network's weights cannot be had, the results cannot be written (`OutputError`), or there is no cluster.
+    MemoryError
+        A job was killed three times on the same images.
     ValueError
         A parameter is out of range, there is no image, two images would write the same file, all images failed, or there
         are fewer segments than classes.
     """
     check_choice("method", method, METHODS)
-    graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
-    of_segments: dict[str, Any] = {"n_segments": n_segments, "background": background, "seed": segment_seed}
-    of_crops = {"erode": erode, "dilate": dilate, "pool": pool, "max_size": max_size}
-    of_clusters: dict[str, Any] = {
-        "n_clusters": n_classes if method == "deep-spectral" else n_classes + 1,
-        "algorithm": clustering,
-        "n_components": n_components,
-        "n_restarts": n_restarts,
-        "seed": seed,
-    }
-    _check_graph(graph, n_segments)
-    _check_segments(**of_segments)
-    check_whole(n_classes=(n_classes, 1, 254), erode=(erode, 0, None), dilate=(dilate, 0, None))
-    check_whole(n_restarts=(n_restarts, 1, None), seed=(seed, 0, 2**32 - 1))
     check_choice("pool", pool, POOLS)
+    check_choice("background", background, BACKGROUNDS)
     check_choice("clustering", clustering, CLUSTERINGS)
     check_choice("refine", refine, (*REFINEMENTS, "none"))
+    if until is not None:
+        check_choice("until", until, _STAGES[method])
+    graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
+    _check_graph(graph, n_segments)
+    of_segments = {
+        "n_segments": n_segments if n_segments == "auto" else check_whole("n_segments", n_segments, 1),
+        "background": background,
+        "seed": check_whole("segment_seed", segment_seed, 0, 2**32 - 1),
+    }
+    of_crops = {
+        "erode": check_whole("erode", erode, 0),
+        "dilate": check_whole("dilate", dilate, 0),
+        "pool": pool,
+        "max_size": max_size,
+    }
+    more = 0 if method == "deep-spectral" else 1
+    n_clusters = check_whole("n_classes", n_classes, 1, _MOST_CLUSTERS - more) + more
+    of_clusters = {
+        "n_clusters": n_clusters,
+        "algorithm": clustering,
+        "n_components": None if n_components is None else check_whole("n_components", n_components, 1),
+        "n_restarts": check_whole("n_restarts", n_restarts, 1),
+        "seed": check_whole("seed", seed, 0, 2**32 - 1),
+    }
     labelled = None if names is None else read_names(names)
     run = _Run(output, engine, address, jobs, threads, backbone, progress)
     run.find(inputs, fit_on)
-    stages = _stages(run, method, Source(features, dict(backbone or {})), graph, of_segments, of_crops)
-    if until is not None:
-        check_choice("until", until, (*(stage.name for stage in stages), DatasetClusters.name))
+    source = Source(features, _with_whole_paths(backbone or {}))
+    _check_source(source, method, pool)
+    stages = _stages(run, method, source, graph, of_segments, of_crops)
+    run.check(stages[-1])
     with run.opened():
         for stage in stages:
             run.each(stage)
@@ -221,7 +247,6 @@ def segment_dataset(
                 return run.result(0, stage.settings)
         clusters = DatasetClusters(run.root, of_clusters, stages[-1], run.items, run.n_fit)
         run.cluster(clusters)
-        n_clusters = of_clusters["n_clusters"]
         if until != clusters.name:
             # Of ours, the segments are known before their vectors.
             segments = stages[1] if method == "deep-spectral" else stages[-1]
@@ -315,16 +340,18 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         check_choice("engine", engine, ENGINES)
-        check_whole(jobs=(jobs, 1, None))
+        jobs = check_whole("jobs", jobs, 1)
         if address is not None and engine != "ray":
             raise ValueError(f"address is of engine='ray', got {address!r} with engine={engine!r}")
         available = check_threads(threads)
-        self.threads = available if threads is not None else max(1, available // jobs)
-        on_gpu = str((backbone or {}).get("device") or "").startswith("cuda")
         self._engine: Engine = LocalEngine(jobs)
+        self.threads = available if threads is not None else max(1, available // jobs)
         if engine == "ray":
-            self._engine = RayEngine(jobs, address, float(on_gpu))
-        self.output = Path(output)
+            # Other machines may have fewer cores than this one.
+            self.threads = 1 if threads is None else available
+            self._engine = RayEngine(jobs, address, _gpus_on_ray(backbone or {}))
+        # Other processes, on Ray of other machines, have another folder to start from.
+        self.output = Path(output).absolute()
         self.root = self.output / ".stages"
         self.items: list[Input] = []
         self.n_fit = 0
@@ -338,13 +365,14 @@ class _Run:
     def find(
         self,
         inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        fit_on: Iterable[str | os.PathLike[str]] | None,
+        fit_on: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
     ) -> None:
         """Find the images; those the clusters are fitted to come first."""
         found = find_images(inputs, without=[self.output / name for name in FOLDERS])
         self.items, self.n_fit = found, len(found)
         if fit_on is not None:
-            wanted = {Path(path).absolute() for path in fit_on}
+            paths = [fit_on] if isinstance(fit_on, (str, os.PathLike)) else fit_on
+            wanted = {item.path.absolute() for item in find_images(paths)}
             first = [item for item in found if item.path.absolute() in wanted]
             if len(first) < len(wanted):
                 missing = wanted - {item.path.absolute() for item in found}
@@ -352,6 +380,10 @@ class _Run:
             rest = [item for item in found if item.path.absolute() not in wanted]
             self.items, self.n_fit = first + rest, len(first)
         self._inputs = found
+
+    def check(self, stage: Stage) -> None:
+        """ValueError where a stage cannot be handed to what would run it."""
+        self._engine.check(stage)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -428,15 +460,6 @@ class _Run:
         return str(item.path) not in self._failed
 
 
-def check_whole(**values: tuple[Any, int, int | None]) -> None:
-    """ValueError where a value, given with its least and most, is no whole number between them."""
-    for name, (value, least, most) in values.items():
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
-
-
 def _check_graph(graph: Mapping[str, Any], n_segments: Any) -> None:
     check_settings(**graph, vectors="laplacian", affinity="relu", threshold=0.0, epsilon=0.0)
     least = 3 if n_segments == "auto" else 2
@@ -444,13 +467,51 @@ def _check_graph(graph: Mapping[str, Any], n_segments: Any) -> None:
         raise ValueError(f"k must be at least {least} for segments, got {graph['k']}")
 
 
-def _check_segments(n_segments: Any, background: str, seed: int) -> None:
-    check_choice("background", background, BACKGROUNDS)
-    check_whole(segment_seed=(seed, 0, 2**32 - 1))
-    if n_segments != "auto":
-        check_whole(n_segments=(n_segments, 1, None))
+def _check_source(source: Source, method: str, pool: str) -> None:
+    """ValueError where features are none that a dataset can be described by."""
+    loaded = source.load()
+    if not callable(loaded):
+        raise ValueError(  # noqa: TRY004  the project's one error for bad input
+            f"features must be a name or a callable for many images, got {type(loaded).__name__}"
+        )
+    if not hasattr(loaded, "settings"):
+        raise ValueError(
+            "features must have settings, a dictionary that tells their results on disk from those of others, "
+            f"got {getattr(loaded, '__qualname__', type(loaded).__qualname__)} without"
+        )
+    if method != "deep-spectral" and isinstance(loaded, Classical):
+        raise ValueError(
+            f"method={method!r} needs features that can be compared across images: classical ones are each image's own"
+        )
+    if method == "deep-spectral" and pool == "segment" and not takes_masks(loaded):
+        raise ValueError(
+            "pool='segment' needs classical features or a callable: a network's vector is of a crop"
+        )
+
+
+def _with_whole_paths(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose file other processes find, wherever they run."""
+    weights = backbone.get("weights")
+    return {**backbone, **({} if weights is None else {"weights": str(Path(weights).absolute())})}
+
+
+def _gpus_on_ray(backbone: Mapping[str, Any]) -> float:
+    """Of each actor: one where the device is cuda, whichever Ray gives it."""
+    device = str(backbone.get("device") or "cpu")
+    if device.startswith("cuda:"):
+        raise ValueError(f"device must be 'cuda' on Ray, which gives each job a card, got {device!r}")
+    return float(device == "cuda")
 
 
 def _plain(color_weight: float) -> float | str:
     """JSON has no infinity."""
     return "inf" if math.isinf(color_weight) else float(color_weight)
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """The value as an int; ValueError where it is no whole number in the range."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
+    return int(value)

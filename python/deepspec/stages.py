@@ -40,13 +40,17 @@ class Stage(ABC):
 
     Attributes
     ----------
+    key : str
+        Of everything that its results depend on besides the image.
     folder : Path
     settings : dict
         By stage, of this one and all before.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1  # another for other results from the same settings
     batch_size: ClassVar[int] = 16
+    uses_network: ClassVar[bool] = False
 
     def __init__(
         self, root: Path, settings: Mapping[str, Any], before: Stage | None = None, threads: int = 1
@@ -54,8 +58,11 @@ class Stage(ABC):
         self.before = before
         self.threads = threads
         self.settings: dict[str, Any] = {**(before.settings if before else {}), self.name: dict(settings)}
-        self.folder = root / f"{self.name}-{digest(self.settings)}"
+        self._versions: dict[str, int] = {**(before._versions if before else {}), self.name: self.version}
+        self.key = digest([self.settings, self._versions])
+        self.folder = root / f"{self.name}-{self.key}"
 
+    @abstractmethod
     def __call__(self, items: Sequence[Input]) -> list[Result]:
         """Do some images and write their files; what is wrong with one of them is its result.
 
@@ -64,17 +71,12 @@ class Stage(ABC):
         OutputError
             A file cannot be written.
         """
-        return [self._done(item) for item in items]
 
     @property
     def previous(self) -> Stage:
         """The stage before this one, which has one."""
         assert self.before is not None
         return self.before
-
-    @abstractmethod
-    def compute(self, item: Input) -> Arrays:
-        """What is found in an image."""
 
     def path(self, item: Input) -> Path:
         return item.below(self.folder, ".npz")
@@ -100,18 +102,27 @@ class Stage(ABC):
         ValueError
             It is damaged.
         """
-        path = self.path(item)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names or arrays.files if names or name != "source"}
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: not written by deepspec, or incomplete: {error}") from error
+        found = read_arrays(self.path(item), *names)
+        if not names:
+            del found["source"]
+        return found
 
     def save(self, item: Input, source: Any, arrays: Arrays) -> None:
         path = self.path(item)
         with writing_to(path), replacing(path) as file:
             content: dict[str, Any] = {**arrays, "source": np.array(json.dumps(source))}
             np.savez(file, **content)
+
+
+class ImageStage(Stage):
+    """A stage that does one image after the other."""
+
+    def __call__(self, items: Sequence[Input]) -> list[Result]:
+        return [self._done(item) for item in items]
+
+    @abstractmethod
+    def compute(self, item: Input) -> Arrays:
+        """What is found in an image."""
 
     def _done(self, item: Input) -> Result:
         seconds: dict[str, float] = {}
@@ -126,6 +137,23 @@ class Stage(ABC):
         except IMAGE_ERRORS as error:
             return failed(item, error, seconds)
         return Result(item.path, item.name, "done", "", files=(self.path(item),), seconds=seconds)
+
+
+def read_arrays(path: Path, *names: str) -> Arrays:
+    """Arrays of an `.npz` file, all where none is named.
+
+    Raises
+    ------
+    OSError
+        It is missing.
+    ValueError
+        It is damaged; the message names it.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays.files}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not written by deepspec, or incomplete: {error}") from error
 
 
 def digest(settings: Any) -> str:
