@@ -211,8 +211,7 @@ def segment_dataset(
     check_choice("refine", refine, (*REFINEMENTS, "none"))
     if until is not None:
         check_choice("until", until, _STAGES[method])
-    graph = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
-    _check_graph(graph, n_segments)
+    graph = _graph(max_size, k, color_weight, grid, n_segments)
     of_segments = {
         "n_segments": n_segments if n_segments == "auto" else check_whole("n_segments", n_segments, 1),
         "background": background,
@@ -222,7 +221,7 @@ def segment_dataset(
         "erode": check_whole("erode", erode, 0),
         "dilate": check_whole("dilate", dilate, 0),
         "pool": pool,
-        "max_size": max_size,
+        "max_size": graph["max_size"],
     }
     more = 0 if method == "deep-spectral" else 1
     n_clusters = check_whole("n_classes", n_classes, 1, _MOST_CLUSTERS - more) + more
@@ -460,11 +459,21 @@ class _Run:
         return str(item.path) not in self._failed
 
 
-def _check_graph(graph: Mapping[str, Any], n_segments: Any) -> None:
+def _graph(
+    max_size: int | None, k: int, color_weight: float, grid: str | int, n_segments: Any
+) -> dict[str, Any]:
+    """What `decompose_features` takes, checked, as plain values."""
+    graph: dict[str, Any] = {"max_size": max_size, "k": k, "color_weight": color_weight, "grid": grid}
     check_settings(**graph, vectors="laplacian", affinity="relu", threshold=0.0, epsilon=0.0)
     least = 3 if n_segments == "auto" else 2
-    if graph["k"] < least:
-        raise ValueError(f"k must be at least {least} for segments, got {graph['k']}")
+    if k < least:
+        raise ValueError(f"k must be at least {least} for segments, got {k}")
+    return {
+        "max_size": None if max_size is None else int(max_size),
+        "k": int(k),
+        "color_weight": float(color_weight),
+        "grid": grid if isinstance(grid, str) else int(grid),
+    }
 
 
 def _check_source(source: Source, method: str, pool: str) -> None:
