@@ -344,9 +344,7 @@ def test_a_killed_job_changes_nothing(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_kills_every_job_ends_the_run(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        MemoryError, match=r"a job was killed 3 times on the batch of 0\.png, .* fewer than 2 jobs"
-    ):
+    with pytest.raises(MemoryError, match=r"a job was killed 3 times on the 6 images from 0\.png on"):
         segment(pictures, tmp_path / "out", Dying(), jobs=2)
     # What was done is kept.
     assert set(segment(pictures, tmp_path / "out").done) == {"crops", "clusters", "labels"}
