@@ -453,6 +453,7 @@ def test_the_log_has_a_line_every_so_often(scenes: Path) -> None:
         ({"optimizer": "sgd"}, "optimizer must be one of 'adam', 'adamw', got 'sgd'"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295, got 4294967296"),
         ({"batch_size": 1}, "batch_size must be a whole number of at least 2, got 1"),
         ({"lr": float("nan")}, "lr must be finite and above 0, at most 1e30, got nan"),
         ({"weight_decay": -1}, "weight_decay must be finite and at least 0, got -1"),

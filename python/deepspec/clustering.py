@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice
 
 Floats = NDArray[np.floating[Any]]
 

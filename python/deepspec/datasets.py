@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice
 from deepspec.images import read_labels
 from deepspec.inputs import find_images
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from deepspec._files import replacing, write_json
+from deepspec.checks import check_choice
 from deepspec.datasets import VOID, Dataset, Example
 from deepspec.evaluation import markdown_table
-from deepspec.graph import check_choice
 from deepspec.images import read_labels
 from deepspec.metrics import ConfusionMatrix
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepspec._files import locked, remove_leftovers
+from deepspec.checks import check_choice
 from deepspec.class_names import Names, read_names
 from deepspec.class_statistics import ClassStatistics, statistics_table
 from deepspec.clustering import CLUSTERINGS
@@ -21,7 +22,7 @@ from deepspec.decomposition import check_settings
 from deepspec.decompositions import Result, timed
 from deepspec.engines import ENGINES, Engine, LocalEngine, RayEngine
 from deepspec.features import FeatureSource, settings_of, takes_masks
-from deepspec.graph import check_choice, check_threads
+from deepspec.graph import check_threads
 from deepspec.images import read_labels
 from deepspec.inputs import Input, find_images
 from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deepspec import checkpoints, plots
 from deepspec._ranks import local_device, rank_and_count, share
 from deepspec.backbones import pick_device
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice, check_whole
 from deepspec.networks import torch_module
 from deepspec.segmenters import Segmenter, build
 from deepspec.training_data import load_training_data
@@ -26,7 +26,6 @@ from deepspec.training_loop import (
     Loop,
     Rhythm,
     TrainingError,
-    check_whole,
     passes,
 )
 from deepspec.training_run import Record, TrainingFolder
@@ -299,12 +298,12 @@ def _chosen(preset: str, replaced: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(chosen: dict[str, Any]) -> None:
+    """ValueError where something is out of range; whole numbers become ints."""
     check_choice("optimizer", chosen["optimizer"], OPTIMIZERS)
     check_choice("schedule", chosen["schedule"], SCHEDULES)
-    for name, least in {"steps": 1, "batch_size": 2, "crop": 1, "seed": 0}.items():
-        check_whole(name, chosen[name], least)
-    if chosen["seed"] >= 2**32:
-        raise ValueError(f"seed must be below 2^32, got {chosen['seed']}")
+    for name, least in {"steps": 1, "batch_size": 2, "crop": 1}.items():
+        chosen[name] = check_whole(name, chosen[name], least)
+    chosen["seed"] = check_whole("seed", chosen["seed"], 0, 2**32 - 1)
     _check_number("lr", chosen["lr"], 0 < chosen["lr"] <= 1e30, "above 0, at most 1e30")
     _check_number("weight_decay", chosen["weight_decay"], chosen["weight_decay"] >= 0, "at least 0")
     if chosen["ema"] is not None:
@@ -313,7 +312,7 @@ def _check(chosen: dict[str, Any]) -> None:
     if not 0 < least_scale <= most_scale < math.inf:
         raise ValueError(f"scales must be above 0 and in order, got {least_scale} and {most_scale}")
     if chosen["micro_batch"] is not None:
-        check_whole("micro_batch", chosen["micro_batch"], 2)
+        chosen["micro_batch"] = check_whole("micro_batch", chosen["micro_batch"], 2)
     count = rank_and_count()[1]
     for rank in range(count):
         places = share(chosen["batch_size"], rank, count)

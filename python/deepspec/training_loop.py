@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepspec._ranks import Ranks, joined, share
+from deepspec.checks import check_whole
 from deepspec.networks import torch_module
 from deepspec.outputs import OutputError
 from deepspec.segmenters import Segmenter
@@ -70,11 +70,6 @@ class Rhythm:
         for name, value in vars(self).items():
             if value is not None:
                 check_whole(name, value, 1)
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def passes(places: range, micro_batch: int | None) -> list[range]:
