@@ -17,7 +17,8 @@ from deepspec.checks import check_choice, check_whole
 from deepspec.networks import torch_module
 from deepspec.segmenters import Segmenter, build
 from deepspec.training_data import load_training_data
-from deepspec.training_evaluation import Evaluation
+from deepspec.training_evaluation import TruthScore
+from deepspec.training_folder import Record, TrainingFolder
 from deepspec.training_loop import (
     DTYPES,
     OPTIMIZERS,
@@ -28,7 +29,6 @@ from deepspec.training_loop import (
     TrainingError,
     passes,
 )
-from deepspec.training_run import Record, TrainingFolder
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +179,7 @@ def train(
     checkpoint_every, log_every : int
         Steps from one checkpoint, or line of the log, to the next.
     truth : path, optional
-        A folder of ground truth for `deepspec.training_evaluation.Evaluation`, at the end and every `evaluate_every` steps.
+        A folder of ground truth for `deepspec.training_evaluation.TruthScore`, at the end and every `evaluate_every` steps.
     truth_list : path, optional
         Names of the images that count there.
     evaluate_images : int, optional
@@ -252,7 +252,7 @@ def train(
     network = _network(settings, "none" if going_on else weights, on)
     evaluation = None
     if truth is not None:
-        among = partial(Evaluation, names=truth_list, limit=evaluate_images, without=apart)
+        among = partial(TruthScore, names=truth_list, limit=evaluate_images, without=apart)
         evaluation = among(sources, label_maps, truth, n_clusters=data.n_classes)
     n_truths = 0 if evaluation is None else evaluation.n_images
     last = Loop(folder, network, data.examples, evaluation, on, rhythm).run(overwrite, follow)
