@@ -94,7 +94,6 @@ def evaluate_semantic(
             answer.folder / "labels",
             n_clusters=found.n_clusters,
             how=how,
-            failed=answer.failed,
             progress=scoring,
         )
     of_clusters = {**found.settings["clusters"], "seed": list(seeds)}
