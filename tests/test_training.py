@@ -135,7 +135,7 @@ def test_deeplab_on_a_resnet_trains_in_mixed_precision(scenes: Path) -> None:
 def test_half_precision_is_scaled_and_its_scale_kept(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenes, "single", steps=2)
     # On the CPU it is slow, and so refused; what it takes is the same.
-    monkeypatch.setattr(training, "_pick_dtype", lambda *_: "float16")
+    monkeypatch.setattr(training, "pick_dtype", lambda *_: "float16")
     found = run(scenes, steps=2)
     single = [record["loss"] for record in log(scenes / "single")]
     assert [record["loss"] for record in log(found.folder)] == pytest.approx(single, rel=0.02)

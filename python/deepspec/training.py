@@ -229,7 +229,7 @@ def train(
         raise ValueError("truth_list, evaluate_every and evaluate_images need truth")
     plots.check_installed()
     on = local_device(pick_device(device))
-    chosen["dtype"] = _pick_dtype(dtype, on.type)
+    chosen["dtype"] = pick_dtype(dtype, on.type)
     results = Path(output)
     apart = (results, *([] if truth is None else [Path(truth)]))
     sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
@@ -237,7 +237,7 @@ def train(
     settings = {
         "architecture": architecture,
         "backbone": backbone,
-        "weights": _origin(weights),
+        "weights": origin(weights),
         "output_stride": output_stride,
         **chosen,
         "n_classes": data.n_classes,
@@ -329,7 +329,7 @@ def _check_number(name: str, value: float, fits: bool, expected: str) -> None:
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
 
 
-def _pick_dtype(dtype: str | None, device: str) -> str:
+def pick_dtype(dtype: str | None, device: str) -> str:
     if dtype is None:
         return "float16" if device == "cuda" else "float32"
     check_choice("dtype", dtype, DTYPES)
@@ -338,7 +338,8 @@ def _pick_dtype(dtype: str | None, device: str) -> str:
     return dtype
 
 
-def _origin(weights: str | os.PathLike[str] | None) -> Any:
+def origin(weights: str | os.PathLike[str] | None) -> Any:
+    """What tells weights from others, as plain JSON values; OSError where the file cannot be read."""
     if weights is None or weights == "none":
         return weights or "published"
     return {"file": Path(weights).name, "sha256": checkpoints.digest(weights)}
