@@ -92,7 +92,7 @@ def test_a_memory_map_is_clustered_as_an_array_is(tmp_path: Path) -> None:
         ({"n_clusters": 5, "n_fit": 4}, "segments to cluster, 4, got 5"),
         ({"algorithm": "ward"}, "clustering must be one of 'minibatch', 'spherical', 'faiss', got 'ward'"),
         ({"n_components": 9}, "n_components must be from 1 to 8, for 75 vectors of 8 channels, got 9"),
-        ({"n_restarts": 0}, "n_restarts must be at least 1, got 0"),
+        ({"n_restarts": 0}, "n_restarts must be a whole number of at least 1, got 0"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:

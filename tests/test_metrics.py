@@ -236,6 +236,13 @@ def test_bad_labels_are_named(labels: Any, truth: Any, message: str) -> None:
         matrix.match("best")
 
 
+def test_many_images_are_counted_by_name() -> None:
+    pairs = [("a", [[0, 1]], [[1, 1]]), ("b", [[2], [0]], [[255], [0]])]
+    assert ConfusionMatrix.of(pairs, 2, 3).counts.tolist() == [[1, 0, 0], [1, 1, 0]]
+    with pytest.raises(ValueError, match="b: labels must be from 0 to 1, got 0 to 5"):
+        ConfusionMatrix.of([pairs[0], ("b", [[5], [0]], [[0], [0]])], 2, 2)
+
+
 def test_interval_holds_the_mean() -> None:
     low, high = bootstrap_interval([0.0, 1.0] * 50)
     assert 0.38 < low < 0.45

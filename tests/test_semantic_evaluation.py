@@ -154,6 +154,9 @@ def test_errors_are_named(dataset: Dataset, tmp_path: Path) -> None:
         evaluate_labels(dataset, tmp_path / "x", how="best")
     with pytest.raises(ValueError, match="n_clusters must be from 0 to 255, got 256"):
         evaluate_labels(dataset, tmp_path / "x", n_clusters=256)
+    (tmp_path / "x" / "a.png").write_bytes((tmp_path / "x" / "a.png").read_bytes()[:60])
+    with pytest.raises(OSError, match=r"x/a\.png"):
+        evaluate_labels(dataset, tmp_path / "x")
     write_labels(tmp_path / "x" / "sub" / "a.png", [[0]])
     with pytest.raises(ValueError, match="are label maps of one name"):
         evaluate_labels(dataset, tmp_path / "x")

@@ -17,6 +17,7 @@ from deepspec import images
 from deepspec.cli import main
 from deepspec.datasets import load_dataset
 from deepspec.features import Features
+from deepspec.segmenters import build
 from deepspec.semantic_evaluation import evaluate_labels
 from deepspec.semantic_protocol import evaluate_semantic
 
@@ -121,11 +122,61 @@ def test_plain_clustering_has_no_background(root: Path, tmp_path: Path) -> None:
     assert sorted(label for labels in run.clusters.values() for label in labels) == [1, 2, 3]
 
 
+def test_a_network_is_trained_for_what_determines_it(root: Path, tmp_path: Path) -> None:
+    for module in ("torch", "timm", "torchvision", "matplotlib"):
+        pytest.importorskip(module)
+    import torch
+
+    weights = tmp_path / "weights.pth"
+    torch.save(build("fcn", "test_vit", 3).encoder.backbone.state_dict(), weights)
+    small = {"architecture": "fcn", "backbone": "test_vit", "batch_size": 4, "crop": 32, "steps": 1}
+    dataset = load_dataset("folder", root)
+
+    def networks(**options: Any) -> set[str]:
+        """Those there are after a run."""
+        found = evaluate_semantic(
+            dataset, tmp_path / "out", seeds=[0], n_classes=2, training={**small, **options}, **OPTIONS
+        )
+        assert (found.n_images, found.missing, found.failed) == (4, (), {})
+        return {path.name for path in (tmp_path / "out" / "self-training").iterdir()}
+
+    first = networks(weights=weights, device="cpu")
+    assert len(first) == 1
+    # How it is trained, and where, is not what is trained.
+    others = {"workers": 2, "checkpoint_every": np.int64(1), "follow": lambda record: None}
+    assert networks(weights=str(weights), device="cpu", **others) == first
+    second = networks(weights=weights, device="cpu", steps=np.int64(2))
+    assert len(second) == 2
+    # An image that was changed is another one.
+    pixels = images.load(root / "images" / "0.png")
+    pixels[:40, :40] = pixels[0, 0]
+    Image.fromarray(pixels).save(root / "images" / "0.png")
+    third = networks(weights=weights, device="cpu")
+    assert len(third) == 3
+    # And so are other weights of the same name.
+    torch.save(build("fcn", "test_vit", 3).encoder.backbone.state_dict(), weights)
+    assert len(networks(weights=weights, device="cpu")) == 4
+
+
 def test_what_cannot_be_scored_is_told_before_work(root: Path, tmp_path: Path) -> None:
     dataset = load_dataset("folder", root)
     for seeds in ([], [1, 1]):
         with pytest.raises(ValueError, match=r"seeds must be different whole numbers, at least one, got \["):
             evaluate_semantic(dataset, tmp_path / "out", seeds=seeds, **OPTIONS)
+    for options, message in (
+        ({"seeds": [0, -1]}, "seeds must be a whole number from 0 to 4294967295, got -1"),
+        ({"seeds": [2**32]}, "seeds must be a whole number from 0 to 4294967295, got 4294967296"),
+        ({"seeds": [True]}, "seeds must be a whole number from 0 to 4294967295, got True"),
+        ({"how": "best"}, "how must be one of 'auto', 'hungarian', 'majority', got 'best'"),
+        ({"until": "segments"}, "until='segments' leaves no label maps to score"),
+        ({"fit_on": dataset[:0]}, "folder: there is no image"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate_semantic(dataset, tmp_path / "out", **{**OPTIONS, **options})
+    with pytest.raises(ValueError, match="folder: there is no image"):
+        evaluate_semantic(dataset[:0], tmp_path / "out", **OPTIONS)
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        evaluate_semantic(dataset, tmp_path / "out", training={"weights": tmp_path / "absent.pth"}, **OPTIONS)
     (root / "labels").rename(root / "masks")
     with pytest.raises(ValueError, match="the dataset has no class labels"):
         evaluate_semantic(load_dataset("folder", root), tmp_path / "out", **OPTIONS)

@@ -135,7 +135,7 @@ def test_deeplab_on_a_resnet_trains_in_mixed_precision(scenes: Path) -> None:
 def test_half_precision_is_scaled_and_its_scale_kept(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenes, "single", steps=2)
     # On the CPU it is slow, and so refused; what it takes is the same.
-    monkeypatch.setattr(training, "_pick_dtype", lambda *_: "float16")
+    monkeypatch.setattr(training, "pick_dtype", lambda *_: "float16")
     found = run(scenes, steps=2)
     single = [record["loss"] for record in log(scenes / "single")]
     assert [record["loss"] for record in log(found.folder)] == pytest.approx(single, rel=0.02)
@@ -453,6 +453,7 @@ def test_the_log_has_a_line_every_so_often(scenes: Path) -> None:
         ({"optimizer": "sgd"}, "optimizer must be one of 'adam', 'adamw', got 'sgd'"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295, got 4294967296"),
         ({"batch_size": 1}, "batch_size must be a whole number of at least 2, got 1"),
         ({"lr": float("nan")}, "lr must be finite and above 0, at most 1e30, got nan"),
         ({"weight_decay": -1}, "weight_decay must be finite and at least 0, got -1"),

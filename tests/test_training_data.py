@@ -11,8 +11,9 @@ from PIL import Image
 from segmentation_data import write_scenes
 
 from deepspec import images
-from deepspec.training_data import IGNORE, Sampling, batches, load_training_data
-from deepspec.training_evaluation import Evaluation
+from deepspec.datasets import VOID
+from deepspec.training_data import Sampling, batches, load_training_data
+from deepspec.training_evaluation import TruthScore
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_label_maps_within_the_images_folder_are_no_images(scenes: Path) -> None
 
 
 def test_ignored_pixels_are_no_class(scenes: Path) -> None:
-    labels = np.full((64, 64), IGNORE, np.uint8)
+    labels = np.full((64, 64), VOID, np.uint8)
     labels[3, 3] = 4
     Image.fromarray(labels).save(scenes / "labels" / "1.png")
     assert load_training_data(scenes / "labels", scenes / "images").n_classes == 5
@@ -139,10 +140,10 @@ def test_image_and_labels_are_cut_alike(step: int, height: int, width: int, crop
     assert square.shape == (crop, crop, 3)
     assert ids.shape == (crop, crop)
     # Colours are mixed near borders of the labels alone, which may lie outside of the square.
-    exact = np.where(ids == IGNORE, 250, 80 * np.minimum(ids, 2) + 5) == square[..., 0]
+    exact = np.where(ids == VOID, 250, 80 * np.minimum(ids, 2) + 5) == square[..., 0]
     for row, column in 3 + np.argwhere(~exact[3:-3, 3:-3]):
         around = ids[row - 3 : row + 4, column - 3 : column + 4]
-        assert len(set(around[around != IGNORE].tolist())) > 1
+        assert len(set(around[around != VOID].tolist())) > 1
     again = sampling.augment(image, labels, step, 1)
     np.testing.assert_array_equal(again[0], square)
     np.testing.assert_array_equal(again[1], ids)
@@ -174,8 +175,8 @@ def test_small_images_are_filled_up_with_nothing_known() -> None:
     sampling = Sampling(batch_size=1, crop=16, scales=(1.0, 1.0), fill=(1, 2, 3))
     square, ids = sampling.augment(image, labels, 0, 0)
     assert np.count_nonzero(ids == 1) == 100
-    assert np.count_nonzero(ids == IGNORE) == 156
-    np.testing.assert_array_equal(square[ids == IGNORE], np.tile([1, 2, 3], (156, 1)))
+    assert np.count_nonzero(ids == VOID) == 156
+    np.testing.assert_array_equal(square[ids == VOID], np.tile([1, 2, 3], (156, 1)))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -206,8 +207,8 @@ class Fixed:
 
 
 def test_truth_is_matched_to_clusters(scenes: Path) -> None:
-    def evaluation(**options: object) -> Evaluation:
-        return Evaluation(scenes / "images", scenes / "labels", scenes / "truth", n_clusters=3, **options)
+    def evaluation(**options: object) -> TruthScore:
+        return TruthScore(scenes / "images", scenes / "labels", scenes / "truth", n_clusters=3, **options)
 
     found = evaluation()
     assert found.n_images == 6
@@ -225,16 +226,16 @@ def test_truth_is_matched_to_clusters(scenes: Path) -> None:
 def test_pixels_without_a_pseudo_label_do_not_count(scenes: Path) -> None:
     for path in (scenes / "labels").rglob("*.png"):
         labels = np.array(Image.open(path))
-        labels[:, :10] = IGNORE
+        labels[:, :10] = VOID
         Image.fromarray(labels).save(path)
     options = {"n_clusters": 3}
-    found = Evaluation(scenes / "images", scenes / "labels", scenes / "truth", **options)
+    found = TruthScore(scenes / "images", scenes / "labels", scenes / "truth", **options)
     assert found.pseudo_labels_miou == 1.0
 
 
 def test_truths_that_do_not_serve(scenes: Path) -> None:
-    def evaluation(folder: str, **options: object) -> Evaluation:
-        return Evaluation(scenes / "images", scenes / "labels", scenes / folder, n_clusters=3, **options)
+    def evaluation(folder: str, **options: object) -> TruthScore:
+        return TruthScore(scenes / "images", scenes / "labels", scenes / folder, n_clusters=3, **options)
 
     with pytest.raises(NotADirectoryError, match="nowhere is no folder of ground truth"):
         evaluation("nowhere")
@@ -245,6 +246,6 @@ def test_truths_that_do_not_serve(scenes: Path) -> None:
     with pytest.raises(ValueError, match="labels must have their image's size, got 60 x 64 in"):
         evaluation("truth")
     for path in (scenes / "truth").rglob("*.png"):
-        Image.new("L", (64, 64), IGNORE).save(path)
+        Image.new("L", (64, 64), VOID).save(path)
     with pytest.raises(ValueError, match="is 255, which does not count, everywhere"):
         evaluation("truth")

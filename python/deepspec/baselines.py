@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import linalg
 
+from deepspec.checks import check_choice
 from deepspec.graph import affinity as affinity_matrix
-from deepspec.graph import check_choice
 from deepspec.spectral import Eigenpairs
 
 Mask = NDArray[np.bool_]

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice, check_whole
 
 Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
@@ -114,8 +114,7 @@ def cluster_vectors(
         raise ValueError(
             f"n_classes must be from 1 to the number of segments to cluster, {n_fit}, got {n_clusters}"
         )
-    if n_restarts < 1:
-        raise ValueError(f"n_restarts must be at least 1, got {n_restarts}")
+    check_whole("n_restarts", n_restarts, 1)
     _, limits = _sklearn()
     fit = {"minibatch": _minibatch, "spherical": _spherical, "faiss": _faiss}[algorithm]
     # A start's own seed where there are several: neighbouring seeds share none.

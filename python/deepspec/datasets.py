@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice
 from deepspec.images import read_labels
 from deepspec.inputs import find_images
 
@@ -373,9 +373,12 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     OSError
         The file cannot be read.
     ValueError
-        A line is empty, or there are more names than labels.
+        It is not UTF-8, a line is empty, or there are more names than labels.
     """
-    names = tuple(line.strip() for line in file.read_text("utf-8").rstrip().splitlines())
+    try:
+        names = tuple(line.strip() for line in file.read_text("utf-8").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} must be UTF-8: {error}") from error
     if not 1 <= len(names) <= VOID or not all(names):
         raise ValueError(f"{file} must have a name in each of 1 to {VOID} lines, the first of label 0")
     return names

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec._files import replacing, write_json
+from deepspec.checks import check_choice
 from deepspec.datasets import Dataset, Example, TrueBox, read_mask
-from deepspec.graph import check_choice
 from deepspec.metrics import FMeasure, bootstrap_interval, is_hit, mask_accuracy, mask_iou
 
 #: What is measured, and the task that answers it.

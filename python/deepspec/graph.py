@@ -13,6 +13,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from deepspec import _core, images
+from deepspec.checks import check_choice, check_whole
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -98,8 +99,7 @@ def affinity(
     problem = check_problem(features, image, grid, color_weight, color)
     n_threads = check_threads(threads)
     keep = _check_sparsify(sparsify)
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_whole("seed", seed, 0)
     fused = scipy.sparse.csr_array((math.prod(problem.shape),) * 2)
     array, pixels = problem.inputs()
     if array is not None:
@@ -272,9 +272,7 @@ def check_sparse_affinity(W: Any) -> scipy.sparse.csr_array:
 def check_threads(threads: int | None) -> int:
     if threads is None:
         return _core.default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads <= 4096:
-        raise ValueError(f"threads must be a whole number from 1 to 4096, got {threads!r}")
-    return int(threads)
+    return check_whole("threads", threads, 1, 4096)
 
 
 def check_affinity(affinity: str, threshold: float, epsilon: float) -> None:
@@ -282,11 +280,6 @@ def check_affinity(affinity: str, threshold: float, epsilon: float) -> None:
     for name, value in (("threshold", threshold), ("epsilon", epsilon)):
         if not (isinstance(value, Real) and 0.0 <= value <= 1.0):
             raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _check_sparsify(

@@ -25,7 +25,7 @@ from deepspec.refine import refine_labels
 from deepspec.regions import upsample
 from deepspec.segmenters import Segmenter
 from deepspec.stages import Arrays, ImageStage, Stage
-from deepspec.training_run import read_settings
+from deepspec.training_folder import read_settings
 
 Labels = NDArray[np.int32]
 

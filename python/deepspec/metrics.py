@@ -221,6 +221,25 @@ class ConfusionMatrix:
         self.counts = np.zeros((n_classes, n_clusters), np.int64)
         self._void = void
 
+    @classmethod
+    def of(
+        cls, images: Iterable[tuple[str, npt.ArrayLike, npt.ArrayLike]], n_classes: int, n_clusters: int
+    ) -> ConfusionMatrix:
+        """Of many images: a name, labels and truth of each, see `add`; 255 is void.
+
+        Raises
+        ------
+        ValueError
+            As `add` does, and by the image's name.
+        """
+        matrix = cls(n_classes, n_clusters)
+        for name, labels, truth in images:
+            try:
+                matrix.add(labels, truth)
+            except ValueError as error:  # noqa: PERF203  only here the name is known
+                raise ValueError(f"{name}: {error}") from error
+        return matrix
+
     def add(self, labels: npt.ArrayLike, truth: npt.ArrayLike) -> None:
         """Count an image in: (H, W) whole numbers each.
 

@@ -11,10 +11,11 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from deepspec.checks import check_choice, check_whole
 from deepspec.decomposition import Decomposition, check_settings
 from deepspec.decompositions import STAGES, Decomposer, Result, timed
 from deepspec.features import FeatureSource, named, settings_of
-from deepspec.graph import check_choice, check_threads
+from deepspec.graph import check_threads
 from deepspec.inputs import Input, find_images
 from deepspec.outputs import FOLDERS, Outputs
 from deepspec.tasks import TASKS, check_options
@@ -118,10 +119,10 @@ def run(
     }
     check_settings(**graph)
     options = check_options(task, k, options)
-    _check_count("jobs", jobs, 0)
+    jobs = check_whole("jobs", jobs, 0)
     n_threads = check_threads(threads)
     if batch_size is not None:
-        _check_count("batch_size", batch_size, 1)
+        batch_size = check_whole("batch_size", batch_size, 1)
     _require(TASKS[task].module, TASKS[task].extra)
     _require("matplotlib" if plots else None, "plots")
     output = Path(output)
@@ -237,11 +238,6 @@ class _Asked:
         return Result(
             item.path, item.name, "done", answer.line, answer.score, self.outputs.files(item), seconds
         )
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def _require(module: str | None, extra: str | None) -> None:

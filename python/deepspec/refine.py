@@ -11,7 +11,8 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from deepspec import _core
-from deepspec.graph import check_choice, check_threads
+from deepspec.checks import check_choice
+from deepspec.graph import check_threads
 
 
 def dense_crf(

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepspec.checks import check_choice
 from deepspec.clustering import kmeans
 from deepspec.decomposition import Decomposition, covered
 from deepspec.features import border_cells
-from deepspec.graph import check_choice
 from deepspec.refine import REFINEMENTS, refine_labels
 
 Mask = NDArray[np.bool_]

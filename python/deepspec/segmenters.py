@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import checkpoints
+from deepspec.checks import check_choice
 from deepspec.downloads import official_checkpoint, published
-from deepspec.graph import check_choice
 from deepspec.networks import Recipe, recipe, torch_module, torchvision
 
 if TYPE_CHECKING:

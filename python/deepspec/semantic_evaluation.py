@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from deepspec._files import replacing, write_json
+from deepspec.checks import check_choice
 from deepspec.datasets import VOID, Dataset, Example
 from deepspec.evaluation import markdown_table
-from deepspec.graph import check_choice
 from deepspec.images import read_labels
 from deepspec.metrics import ConfusionMatrix
 
@@ -180,7 +180,6 @@ def evaluate_labels(
     *,
     n_clusters: int | None = None,
     how: str = "auto",
-    failed: Container[str] = (),
     progress: Callable[[Sequence[Example]], Any] = iter,
 ) -> LabelScore:
     """Match clusters to the true classes of a dataset's images, and score the label maps.
@@ -198,8 +197,6 @@ def evaluate_labels(
         Hungarian: one to one with the largest sum of IoU. Majority: each cluster to the class it has the largest IoU
         with. Auto: majority where there are more clusters than classes, else Hungarian. The background is a cluster and
         a class like the others; where it is in no label map, as plain clustering has none, it is no cluster.
-    failed : container of str
-        Paths of images whose label maps, where there are any, are another run's, and do not count.
     progress : callable, optional
         Wraps the examples, such as tqdm.
 
@@ -214,8 +211,15 @@ def evaluate_labels(
     if n_clusters is not None and not 0 <= n_clusters <= 255:
         raise ValueError(f"n_clusters must be from 0 to 255, got {n_clusters}")
     names = dataset.class_names
-    matrix = ConfusionMatrix(len(names) if names else VOID, 256 if n_clusters is None else n_clusters + 1)
-    missing = _count(matrix, progress(dataset), _label_maps(predictions), failed)
+    files = _label_maps(predictions)
+    missing = [example for example in dataset if example.image.stem not in files]
+    labelled = (
+        (f"{path}, of {example.image}", read_labels(path), example.labels())
+        for example in progress(dataset)
+        if (path := files.get(example.image.stem)) is not None
+    )
+    n_labels = 256 if n_clusters is None else n_clusters + 1
+    matrix = ConfusionMatrix.of(labelled, len(names) if names else VOID, n_labels)
     occurring = matrix.counts.sum(axis=0) > 0
     n_found = int(occurring.sum() if n_clusters is None else n_clusters + occurring[0])
     for example in missing:
@@ -242,23 +246,6 @@ def _label_maps(predictions: Path) -> dict[str, Path]:
     if not files:
         raise FileNotFoundError(f"no label maps in {folder}: expected are PNG files of the images' names")
     return files
-
-
-def _count(
-    matrix: ConfusionMatrix, examples: Any, files: Mapping[str, Path], failed: Container[str]
-) -> list[Example]:
-    """Count the label maps in, and return the examples that have none."""
-    missing = []
-    for example in examples:
-        truth, path = example.labels(), files.get(example.image.stem)
-        if path is None or str(example.image) in failed:
-            missing.append(example)
-            continue
-        try:
-            matrix.add(read_labels(path), truth)
-        except ValueError as error:
-            raise ValueError(f"{path}, of {example.image}: {error}") from error
-    return missing
 
 
 def _score(

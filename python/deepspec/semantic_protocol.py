@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from deepspec.backbones import pick_device
+from deepspec.checks import check_choice, check_whole
 from deepspec.datasets import Dataset, Example
 from deepspec.features import FeatureSource
-from deepspec.semantic_evaluation import LabelScore, SemanticEvaluation, evaluate_labels
+from deepspec.inputs import fingerprint
+from deepspec.semantic_evaluation import MATCHINGS, LabelScore, SemanticEvaluation, evaluate_labels
 from deepspec.semantics import Progress, Segmentation, predict_dataset, segment_dataset
 from deepspec.stages import digest
+from deepspec.training import origin, pick_dtype, train
 
 SEEDS = (0, 1, 2, 3)
 
@@ -61,11 +67,20 @@ def evaluate_semantic(
     Raises
     ------
     ImportError, OSError, ValueError
-        As `segment_dataset`, `train` and `evaluate_labels` do; there are no seeds, or one is there twice.
+        As `segment_dataset`, `train` and `evaluate_labels` do; there are no seeds, or one is there twice; there are
+        no images, or `until` is given.
     """
+    check_choice("how", how, MATCHINGS)
+    seeds = [check_whole("seeds", seed, 0, 2**32 - 1) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different whole numbers, at least one, got {list(seeds)}")
+        raise ValueError(f"seeds must be different whole numbers, at least one, got {seeds}")
+    if settings.get("until") is not None:
+        raise ValueError(f"until={settings['until']!r} leaves no label maps to score")
+    for part in (dataset, dataset if fit_on is None else fit_on):
+        if not len(part):
+            raise ValueError(f"{part.name}: there is no image")
     dataset[0].labels()  # before anything else is done
+    of_training = {} if training is None else _plain(training)
     scored = [example.image for example in dataset]
     fitted = scored if fit_on is None else [example.image for example in fit_on]
     runs: dict[str, LabelScore] = {}
@@ -84,8 +99,9 @@ def evaluate_semantic(
         if training is not None:
             options = {"seed": seed, **training}
             taught = [path for path in fitted if str(path) not in found.failed]
-            depends_on = [found.settings, settings.get("refine"), [path.name for path in taught], options]
-            network = output / "self-training" / digest(depends_on)
+            of_labels = [found.settings, settings.get("refine", "none")]
+            of_images = [[path.name, fingerprint(path)] for path in taught]
+            network = output / "self-training" / digest([of_labels, of_images, {"seed": seed, **of_training}])
             answer = _self_trained(found.folder / "labels", taught, scored, network, options, progress)
         seconds.update(found.seconds)
         failed.update(found.failed | answer.failed)
@@ -94,12 +110,33 @@ def evaluate_semantic(
             answer.folder / "labels",
             n_clusters=found.n_clusters,
             how=how,
-            failed=answer.failed,
             progress=scoring,
         )
     of_clusters = {**found.settings["clusters"], "seed": list(seeds)}
     used = {"settings": {**found.settings, "clusters": of_clusters}, "seconds": dict(seconds)}
     return SemanticEvaluation(dataset.name, runs, {**(facts or {}), **used}, failed)
+
+
+def _plain(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines a network, of what `training.train` takes, as plain JSON values."""
+    options: dict[str, Any] = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in training.items()
+        if name not in _FOLLOWING
+    }
+    device = pick_device(training.get("device")).type
+    return {
+        **options,
+        "weights": origin(options.get("weights")),
+        "dtype": pick_dtype(options.get("dtype"), device),
+    }
+
+
+# What `training.train` takes that leaves the weights as they are.
+_FOLLOWING = (
+    *("device", "workers", "checkpoint_every", "log_every", "overwrite", "follow"),
+    *("truth", "truth_list", "evaluate_every", "evaluate_images"),
+)
 
 
 def _self_trained(
@@ -111,9 +148,7 @@ def _self_trained(
     progress: Progress | None,
 ) -> Segmentation:
     """What a network says that was trained on label maps, in the folder `network`, where it goes on from what is there."""
-    from deepspec import training
-
-    training.train(label_maps, taught, network, **options)
+    train(label_maps, taught, network, **options)
     return predict_dataset(
         scored, network / "predictions", network, device=options.get("device"), progress=progress
     )

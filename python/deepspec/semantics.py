@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from deepspec._files import locked, remove_leftovers
+from deepspec.checks import check_choice, check_whole
 from deepspec.class_names import Names, read_names
 from deepspec.class_statistics import ClassStatistics, statistics_table
 from deepspec.classical import Classical
@@ -22,7 +22,7 @@ from deepspec.decomposition import check_settings
 from deepspec.decompositions import Result, timed
 from deepspec.engines import ENGINES, Engine, LocalEngine, RayEngine
 from deepspec.features import FeatureSource, settings_of, takes_masks
-from deepspec.graph import check_choice, check_threads
+from deepspec.graph import check_threads
 from deepspec.images import read_labels
 from deepspec.inputs import Input, find_images
 from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps
@@ -239,6 +239,8 @@ def segment_dataset(
     _check_source(source, method, pool)
     stages = _stages(run, method, source, graph, of_segments, of_crops)
     run.check(stages[-1])
+    if labelled is not None:
+        labelled.check(run.items, n_clusters)
     with run.opened():
         for stage in stages:
             run.each(stage)
@@ -293,6 +295,8 @@ def predict_dataset(
     run = _Run(output, engine, address, jobs, threads, {"device": device}, progress)
     run.find(inputs, None)
     maps = PredictedMaps(run.root, Path(checkpoint), device, run.output, panoptic, run.threads)
+    if labelled is not None:
+        labelled.check(run.items, maps.n_classes)
     with run.opened():
         run.each(maps)
         run.finish(maps, maps.n_classes, labelled)
@@ -515,12 +519,3 @@ def _gpus_on_ray(backbone: Mapping[str, Any]) -> float:
 def _plain(color_weight: float) -> float | str:
     """JSON has no infinity."""
     return "inf" if math.isinf(color_weight) else float(color_weight)
-
-
-def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """The value as an int; ValueError where it is no whole number in the range."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
-    return int(value)

@@ -15,11 +15,11 @@ import scipy.sparse
 
 from deepspec import _core
 from deepspec._crew import Crew, result
+from deepspec.checks import check_choice
 from deepspec.graph import (
     LAPLACIANS,
     Problem,
     check_affinity,
-    check_choice,
     check_finite,
     check_problem,
     check_sparse_affinity,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from deepspec import coco, images
 from deepspec._files import replacing
+from deepspec.checks import check_choice, check_whole
 from deepspec.decomposition import Decomposition
-from deepspec.graph import check_choice
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import (
     BACKGROUNDS,
@@ -171,13 +171,8 @@ def _save_labels(path: Path, d: Decomposition, answer: Answer) -> None:
 
 def _check_n_segments(value: Any) -> None:
     # A PNG with a palette holds 256 labels.
-    if value != "auto" and not (isinstance(value, (int, np.integer)) and 1 <= value <= 256):
-        raise ValueError(f"n_segments must be 'auto' or a whole number from 1 to 256, got {value!r}")
-
-
-def _check_seed(value: Any) -> None:
-    if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**32):
-        raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {value!r}")
+    if value != "auto":
+        check_whole("n_segments, where not 'auto',", value, 1, 256)
 
 
 def _check_min_score(value: Any) -> None:
@@ -185,13 +180,13 @@ def _check_min_score(value: Any) -> None:
         raise ValueError(f"min_score must be a number from 0 to 1, got {value!r}")
 
 
-_CHECKS: dict[str, Callable[[Any], None]] = {
+_CHECKS: dict[str, Callable[[Any], object]] = {
     "foreground": lambda value: check_choice("foreground", value, FOREGROUNDS),
     "partition": lambda value: check_choice("partition", value, PARTITIONS),
     "n_segments": _check_n_segments,
     "background": lambda value: check_choice("background", value, BACKGROUNDS),
     "refine": lambda value: check_choice("refine", value, (*REFINEMENTS, "none")),
-    "seed": _check_seed,
+    "seed": lambda value: check_whole("seed", value, 0, 2**32 - 1),
     "min_score": _check_min_score,
 }
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from deepspec import checkpoints, plots
 from deepspec._ranks import local_device, rank_and_count, share
 from deepspec.backbones import pick_device
-from deepspec.graph import check_choice
+from deepspec.checks import check_choice, check_whole
 from deepspec.networks import torch_module
 from deepspec.segmenters import Segmenter, build
 from deepspec.training_data import load_training_data
-from deepspec.training_evaluation import Evaluation
+from deepspec.training_evaluation import TruthScore
+from deepspec.training_folder import Record, TrainingFolder
 from deepspec.training_loop import (
     DTYPES,
     OPTIMIZERS,
@@ -26,10 +27,8 @@ from deepspec.training_loop import (
     Loop,
     Rhythm,
     TrainingError,
-    check_whole,
     passes,
 )
-from deepspec.training_run import Record, TrainingFolder
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +179,7 @@ def train(
     checkpoint_every, log_every : int
         Steps from one checkpoint, or line of the log, to the next.
     truth : path, optional
-        A folder of ground truth for `deepspec.training_evaluation.Evaluation`, at the end and every `evaluate_every` steps.
+        A folder of ground truth for `deepspec.training_evaluation.TruthScore`, at the end and every `evaluate_every` steps.
     truth_list : path, optional
         Names of the images that count there.
     evaluate_images : int, optional
@@ -230,7 +229,7 @@ def train(
         raise ValueError("truth_list, evaluate_every and evaluate_images need truth")
     plots.check_installed()
     on = local_device(pick_device(device))
-    chosen["dtype"] = _pick_dtype(dtype, on.type)
+    chosen["dtype"] = pick_dtype(dtype, on.type)
     results = Path(output)
     apart = (results, *([] if truth is None else [Path(truth)]))
     sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
@@ -238,7 +237,7 @@ def train(
     settings = {
         "architecture": architecture,
         "backbone": backbone,
-        "weights": _origin(weights),
+        "weights": origin(weights),
         "output_stride": output_stride,
         **chosen,
         "n_classes": data.n_classes,
@@ -253,7 +252,7 @@ def train(
     network = _network(settings, "none" if going_on else weights, on)
     evaluation = None
     if truth is not None:
-        among = partial(Evaluation, names=truth_list, limit=evaluate_images, without=apart)
+        among = partial(TruthScore, names=truth_list, limit=evaluate_images, without=apart)
         evaluation = among(sources, label_maps, truth, n_clusters=data.n_classes)
     n_truths = 0 if evaluation is None else evaluation.n_images
     last = Loop(folder, network, data.examples, evaluation, on, rhythm).run(overwrite, follow)
@@ -299,12 +298,12 @@ def _chosen(preset: str, replaced: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(chosen: dict[str, Any]) -> None:
+    """ValueError where something is out of range; whole numbers become ints."""
     check_choice("optimizer", chosen["optimizer"], OPTIMIZERS)
     check_choice("schedule", chosen["schedule"], SCHEDULES)
-    for name, least in {"steps": 1, "batch_size": 2, "crop": 1, "seed": 0}.items():
-        check_whole(name, chosen[name], least)
-    if chosen["seed"] >= 2**32:
-        raise ValueError(f"seed must be below 2^32, got {chosen['seed']}")
+    for name, least in {"steps": 1, "batch_size": 2, "crop": 1}.items():
+        chosen[name] = check_whole(name, chosen[name], least)
+    chosen["seed"] = check_whole("seed", chosen["seed"], 0, 2**32 - 1)
     _check_number("lr", chosen["lr"], 0 < chosen["lr"] <= 1e30, "above 0, at most 1e30")
     _check_number("weight_decay", chosen["weight_decay"], chosen["weight_decay"] >= 0, "at least 0")
     if chosen["ema"] is not None:
@@ -313,7 +312,7 @@ def _check(chosen: dict[str, Any]) -> None:
     if not 0 < least_scale <= most_scale < math.inf:
         raise ValueError(f"scales must be above 0 and in order, got {least_scale} and {most_scale}")
     if chosen["micro_batch"] is not None:
-        check_whole("micro_batch", chosen["micro_batch"], 2)
+        chosen["micro_batch"] = check_whole("micro_batch", chosen["micro_batch"], 2)
     count = rank_and_count()[1]
     for rank in range(count):
         places = share(chosen["batch_size"], rank, count)
@@ -330,7 +329,7 @@ def _check_number(name: str, value: float, fits: bool, expected: str) -> None:
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
 
 
-def _pick_dtype(dtype: str | None, device: str) -> str:
+def pick_dtype(dtype: str | None, device: str) -> str:
     if dtype is None:
         return "float16" if device == "cuda" else "float32"
     check_choice("dtype", dtype, DTYPES)
@@ -339,7 +338,8 @@ def _pick_dtype(dtype: str | None, device: str) -> str:
     return dtype
 
 
-def _origin(weights: str | os.PathLike[str] | None) -> Any:
+def origin(weights: str | os.PathLike[str] | None) -> Any:
+    """What tells weights from others, as plain JSON values; OSError where the file cannot be read."""
     if weights is None or weights == "none":
         return weights or "published"
     return {"file": Path(weights).name, "sha256": checkpoints.digest(weights)}

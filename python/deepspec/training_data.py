@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepspec import images
+from deepspec.datasets import VOID
 from deepspec.inputs import Input, find_images
-
-#: The label that counts for nothing.
-IGNORE = 255
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3)
 Labels: TypeAlias = NDArray[np.uint8]  # (H, W)
@@ -27,7 +25,7 @@ Batch: TypeAlias = "tuple[NDArray[np.uint8], NDArray[np.uint8]]"
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledImage:
     """An image, and the file of its labels, of the same size."""
 
     name: str
@@ -44,7 +42,7 @@ class TrainingData:
 
     Attributes
     ----------
-    examples : tuple of Example
+    examples : tuple of LabelledImage
     unlabelled : tuple of str
         Names of the images that have no label map.
     n_classes : int
@@ -53,7 +51,7 @@ class TrainingData:
         Of the names and the labels: what tells whether they are still the same.
     """
 
-    examples: tuple[Example, ...]
+    examples: tuple[LabelledImage, ...]
     unlabelled: tuple[str, ...]
     n_classes: int
     digest: str
@@ -107,19 +105,19 @@ def load_training_data(
     )
 
 
-def match(found: Iterable[Input], folder: Path) -> tuple[list[Example], list[str]]:
+def match(found: Iterable[Input], folder: Path) -> tuple[list[LabelledImage], list[str]]:
     """The images that have a file of labels in a folder, and the names of the others."""
     examples, others = [], []
     for item in found:
         labels = item.below(folder, ".png")
         if labels.exists():
-            examples.append(Example(item.name, item.path, labels))
+            examples.append(LabelledImage(item.name, item.path, labels))
         else:
             others.append(item.name)
     return examples, others
 
 
-def check_sizes(example: Example) -> None:
+def check_sizes(example: LabelledImage) -> None:
     """ValueError where an image and its labels differ in size; their headers tell."""
     of_image, of_labels = (images.size_of(path) for path in (example.image, example.labels))
     if of_image != of_labels:
@@ -129,11 +127,11 @@ def check_sizes(example: Example) -> None:
         )
 
 
-def _look_through(example: Example) -> tuple[bytes, int]:
+def _look_through(example: LabelledImage) -> tuple[bytes, int]:
     """A digest of an image's name and labels, and the largest of these."""
     labels = images.read_labels(example.labels)
     name = f"{example.name}\0{labels.shape}\0".encode(errors="surrogateescape")
-    return hashlib.sha256(name + labels.tobytes()).digest(), int(labels[labels != IGNORE].max(initial=0))
+    return hashlib.sha256(name + labels.tobytes()).digest(), int(labels[labels != VOID].max(initial=0))
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Sampling:
         An image is scaled by a factor drawn evenly from this range before it is cut.
     seed : int
     fill : (3,) of 0 … 255
-        The colour where a scaled image does not fill the square; its labels there are `IGNORE`.
+        The colour where a scaled image does not fill the square; its labels there are `VOID`.
     """
 
     batch_size: int
@@ -184,7 +182,7 @@ class Sampling:
             for first, part, side, whole in zip(start, seen, labels.shape, scaled, strict=True)
         )
         square = np.full((self.crop, self.crop, 3), self.fill, np.uint8)
-        ids = np.full((self.crop, self.crop), IGNORE, np.uint8)
+        ids = np.full((self.crop, self.crop), VOID, np.uint8)
         for array, target, filtering in (
             (image, square, Image.Resampling.BILINEAR),
             (labels, ids, Image.Resampling.NEAREST),
@@ -199,7 +197,7 @@ _ORDER, _AUGMENTATION = 1, 2
 
 
 def batches(
-    examples: Sequence[Example], sampling: Sampling, steps: range, places: range, *, workers: int = 4
+    examples: Sequence[LabelledImage], sampling: Sampling, steps: range, places: range, *, workers: int = 4
 ) -> Generator[Batch, None, None]:
     """The batches of these steps, or the part of each at these places, read ahead by threads.
 

@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import images
+from deepspec.datasets import VOID
 from deepspec.inputs import Input, find_images
 from deepspec.metrics import ConfusionMatrix
-from deepspec.training_data import IGNORE, Example, check_sizes, match
+from deepspec.training_data import LabelledImage, Labels, check_sizes, match
 
 
 class Predictor(Protocol):
     def predict(self, image: NDArray[np.uint8]) -> NDArray[np.int32]: ...
 
 
-class Evaluation:
+class TruthScore:
     """mIoU on the images that have a ground truth, clusters matched to classes by the Hungarian method.
 
     Parameters
@@ -80,27 +81,33 @@ class Evaluation:
         self.n_images = len(self._examples)
         self._n_clusters = n_clusters
         truths = (images.read_labels(example.labels) for example in self._examples)
-        largest = max(int(labels[labels != IGNORE].astype(int).max(initial=-1)) for labels in truths)
+        largest = max(int(labels[labels != VOID].astype(int).max(initial=-1)) for labels in truths)
         if largest < 0:
-            raise ValueError(f"the ground truth in {truth} is {IGNORE}, which does not count, everywhere")
+            raise ValueError(f"the ground truth in {truth} is {VOID}, which does not count, everywhere")
         self._n_classes = largest + 1
         self.pseudo_labels_miou = self._score_label_maps(found, label_maps)
 
     def __call__(self, network: Predictor) -> float:
         """The network's mIoU, in [0, 1]."""
-        counts = ConfusionMatrix(self._n_classes, self._n_clusters)
-        for example in self._examples:
-            image, truth = example.load()
-            counts.add(network.predict(image), truth)
-        return counts.mean_iou()
+        labelled = (
+            (str(example.labels), network.predict(image), truth)
+            for example in self._examples
+            for image, truth in [example.load()]
+        )
+        return ConfusionMatrix.of(labelled, self._n_classes, self._n_clusters).mean_iou()
 
     def _score_label_maps(self, found: Sequence[Input], label_maps: Path) -> float | None:
         maps = {example.name: example.labels for example in match(found, label_maps)[0]}
         labelled = [example for example in self._examples if example.name in maps]
-        counts = ConfusionMatrix(self._n_classes, self._n_clusters)
-        for example in labelled:
-            labels, truth = images.read_labels(maps[example.name]), images.read_labels(example.labels)
-            check_sizes(Example(example.name, example.labels, maps[example.name]))
-            known = labels != IGNORE
-            counts.add(np.where(known, labels, 0), np.where(known, truth, IGNORE))
-        return counts.mean_iou() if labelled else None
+        if not labelled:
+            return None
+        pairs = (_known(LabelledImage(one.name, one.labels, maps[one.name])) for one in labelled)
+        return ConfusionMatrix.of(pairs, self._n_classes, self._n_clusters).mean_iou()
+
+
+def _known(of_truth: LabelledImage) -> tuple[str, Labels, Labels]:
+    """A label map and the truth, which does not count where there is no label."""
+    check_sizes(of_truth)
+    labels, truth = (images.read_labels(path) for path in (of_truth.labels, of_truth.image))
+    truth[labels == VOID] = VOID
+    return str(of_truth.labels), labels, truth

@@ -9,19 +9,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepspec._ranks import Ranks, joined, share
+from deepspec.checks import check_whole
+from deepspec.datasets import VOID
 from deepspec.networks import torch_module
 from deepspec.outputs import OutputError
 from deepspec.segmenters import Segmenter
-from deepspec.training_data import IGNORE, Batch, Example, Sampling, batches
-from deepspec.training_evaluation import Evaluation
-from deepspec.training_run import Record, TrainingFolder
+from deepspec.training_data import Batch, LabelledImage, Sampling, batches
+from deepspec.training_evaluation import TruthScore
+from deepspec.training_folder import Record, TrainingFolder
 
 if TYPE_CHECKING:
     import torch
@@ -72,11 +73,6 @@ class Rhythm:
                 check_whole(name, value, 1)
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
 def passes(places: range, micro_batch: int | None) -> list[range]:
     """The places of a batch in as few parts of at most `micro_batch` as there can be, all nearly equal."""
     count = math.ceil(len(places) / (micro_batch or max(1, len(places))))
@@ -102,7 +98,7 @@ def add_gradients(
         (n, H, W, 3) uint8 → logits (n, n_classes, H, W).
     images : (n, H, W, 3) uint8
     labels : (n, H, W) uint8
-        `IGNORE` where there is none.
+        `VOID` where there is none.
     n_valid : float
         What the sum of the cross entropy over the pixels is divided by: how many pixels of the WHOLE batch have a
         label, so that parts of it add up, whatever is ignored in each.
@@ -132,7 +128,7 @@ def add_gradients(
             with autocast(device.type, dtype):
                 logits = network(inputs)
             loss: Any = torch.nn.functional.cross_entropy(
-                logits.float(), targets.long(), ignore_index=IGNORE, reduction="sum"
+                logits.float(), targets.long(), ignore_index=VOID, reduction="sum"
             ) / max(1.0, n_valid)
             scale(loss).backward()
         total += loss.detach()
@@ -153,8 +149,8 @@ class Loop:
         With the settings.
     network : SegmentationNetwork
         On the device; its weights are those to begin with where there is no checkpoint.
-    examples : sequence of Example
-    evaluation : Evaluation or None
+    examples : sequence of LabelledImage
+    evaluation : TruthScore or None
     device : torch.device
     rhythm : Rhythm
     """
@@ -163,8 +159,8 @@ class Loop:
         self,
         folder: TrainingFolder,
         network: SegmentationNetwork,
-        examples: Sequence[Example],
-        evaluation: Evaluation | None,
+        examples: Sequence[LabelledImage],
+        evaluation: TruthScore | None,
         device: torch.device,
         rhythm: Rhythm,
     ) -> None:
@@ -277,7 +273,7 @@ class Loop:
         # Of dropout: every step has a seed of its own, so that one can begin anywhere.
         seeds = np.random.SeedSequence([settings["seed"], step, ranks.rank])
         torch_module().manual_seed(int(seeds.generate_state(1)[0]))
-        (n_valid,) = ranks.total(float(np.count_nonzero(labels != IGNORE)))
+        (n_valid,) = ranks.total(float(np.count_nonzero(labels != VOID)))
         loss = add_gradients(
             network,
             pixels,
