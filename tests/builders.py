@@ -49,3 +49,6 @@ def mean_colors(image: NDArray[np.uint8]) -> Features:
     rows, columns = (side // 8 for side in image.shape[:2])
     cells = image[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8, 3).mean(axis=(1, 3))
     return Features(cells / 127.5 - 1, (8, 8), {"features": "mean colours"})
+
+
+mean_colors.settings = {"features": "mean colours"}

@@ -100,6 +100,7 @@ def test_a_label_map_of_an_earlier_run_does_not_count(root: Path, tmp_path: Path
             raise ValueError("orange at the border")
         return mean_colors(image)
 
+    failing.settings = mean_colors.settings | {"fails": True}
     dataset = load_dataset("folder", root)
     run = partial(evaluate_semantic, dataset, tmp_path / "out", seeds=[0])
     assert run(n_classes=2, **OPTIONS).missing == ()
