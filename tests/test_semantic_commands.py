@@ -62,16 +62,44 @@ def test_bad_calls_are_refused(folder: Path, tmp_path: Path, capsys: pytest.Capt
     for arguments, message in (
         (["--pool", "segment", "--k", "1"], "k must be at least 2 for segments, got 1"),
         (
-            ["--until", "page"],
-            "until must be one of 'eigenvectors', 'segments', 'crops', 'clusters', got 'page'",
+            ["--until", "patches"],
+            "until must be one of 'eigenvectors', 'segments', 'crops', 'clusters', got 'patches'",
         ),
         (["--names", str(tmp_path / "absent.csv")], "No such file"),
         (["--checkpoint", str(tmp_path)], "is not the folder of a training: it has no settings.json"),
+        (
+            ["--checkpoint", str(tmp_path), "--until", "segments"],
+            "--until is of finding classes, got --until segments with --checkpoint",
+        ),
         (["--address", "head:1"], "address is of engine='ray'"),
     ):
         assert main(["semantic", images, "-o", out, "--features", "classical", *arguments]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["semantic", images, "-o", out, "--features", "classical", "--until", "page"])
+    assert "argument --until: invalid choice: 'page'" in capsys.readouterr().err
+
+
+def test_errors_after_work_began_are_another_exit_status(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = min((folder / "images").iterdir())
+    call = ["semantic", str(image), "-o", str(tmp_path / "out"), *SETTINGS, "--n-classes", "200"]
+    assert main(call) == 1
+    error = capsys.readouterr().err
+    assert "deepspec: error: " in error
+    assert "200" in error
+    assert any((tmp_path / "out").rglob("*.npz"))
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise MemoryError("a job was killed three times")
+
+    monkeypatch.setattr("deepspec.semantics.segment_dataset", killed)
+    assert main(call) == 1
+    assert capsys.readouterr().err == (
+        "deepspec: error: a job was killed three times; what is done is kept, and the same command goes on from there\n"
+    )
 
 
 def test_images_that_fail_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

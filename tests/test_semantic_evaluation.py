@@ -152,8 +152,11 @@ def test_errors_are_named(dataset: Dataset, tmp_path: Path) -> None:
         evaluate_labels(dataset, tmp_path / "x", n_clusters=2)
     with pytest.raises(ValueError, match=r"how must be one of 'auto'.* got 'best'"):
         evaluate_labels(dataset, tmp_path / "x", how="best")
-    with pytest.raises(ValueError, match="n_clusters must be from 0 to 255, got 256"):
-        evaluate_labels(dataset, tmp_path / "x", n_clusters=256)
+    for n_clusters in (256, 2.0):
+        with pytest.raises(
+            ValueError, match=f"n_clusters must be a whole number from 0 to 255, got {n_clusters}"
+        ):
+            evaluate_labels(dataset, tmp_path / "x", n_clusters=n_clusters)
     (tmp_path / "x" / "a.png").write_bytes((tmp_path / "x" / "a.png").read_bytes()[:60])
     with pytest.raises(OSError, match=r"x/a\.png"):
         evaluate_labels(dataset, tmp_path / "x")

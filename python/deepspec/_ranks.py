@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from deepspec.networks import torch_module
@@ -41,7 +42,11 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         if device.type == "cuda":
             torch_module().cuda.set_device(device)
         distributed.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count
+            "nccl" if device.type == "cuda" else "gloo",
+            rank=rank,
+            world_size=count,
+            # While process 0 evaluates the others wait. Of one that died torchrun tells the others.
+            timeout=timedelta(days=1),
         )
     try:
         yield Ranks(rank, count, device)

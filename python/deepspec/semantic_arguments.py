@@ -8,11 +8,12 @@ from typing import Any
 
 from deepspec.argument_groups import add_dataset, add_features, add_grid, add_task, add_threads, whole
 from deepspec.clustering import CLUSTERINGS
+from deepspec.dataset_clusters import DatasetClusters
 from deepspec.engines import ENGINES
 from deepspec.regions import BACKGROUNDS
 from deepspec.semantic_evaluation import MATCHINGS
 from deepspec.semantic_protocol import SEEDS
-from deepspec.semantic_stages import POOLS
+from deepspec.semantic_stages import POOLS, Crops, Eigenvectors, FeatureSegments, Patches, Segments
 from deepspec.semantics import METHODS as SEMANTIC_METHODS
 
 
@@ -46,13 +47,21 @@ def add_semantic_command(commands: Any) -> None:
         help="also write COCO's panoptic format: DIR/panoptic/, panoptic.json",
     )
     command.add_argument(
-        "--checkpoint", type=Path, metavar="RUN", help="label the images by this folder's network instead"
+        "--checkpoint",
+        type=Path,
+        metavar="RUN",
+        help="label the images by this folder's network instead: of the options of features, segments and classes only "
+        "--device has a meaning then",
     )
     command.add_argument(
         "--until",
+        choices=[stage.name for stage in _STAGES],
         metavar="STAGE",
         help="stop after eigenvectors, segments, crops or clusters (of the baselines: patches, feature-segments)",
     )
+
+
+_STAGES = (Eigenvectors, Segments, Crops, DatasetClusters, Patches, FeatureSegments)
 
 
 def add_semantic_evaluation(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepspec._files import replacing, write_json
-from deepspec.checks import check_choice
+from deepspec.checks import check_choice, check_whole
 from deepspec.datasets import VOID, Dataset, Example
 from deepspec.evaluation import markdown_table
 from deepspec.images import read_labels
@@ -208,8 +208,8 @@ def evaluate_labels(
         A label map has another size than the truth, a label is out of range, or the dataset has no class labels.
     """
     check_choice("how", how, MATCHINGS)
-    if n_clusters is not None and not 0 <= n_clusters <= 255:
-        raise ValueError(f"n_clusters must be from 0 to 255, got {n_clusters}")
+    if n_clusters is not None:
+        n_clusters = check_whole("n_clusters", n_clusters, 0, 255)
     names = dataset.class_names
     files = _label_maps(predictions)
     missing = [example for example in dataset if example.image.stem not in files]

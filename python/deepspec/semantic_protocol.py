@@ -71,15 +71,10 @@ def evaluate_semantic(
         no images, or `until` is given.
     """
     check_choice("how", how, MATCHINGS)
-    seeds = [check_whole("seeds", seed, 0, 2**32 - 1) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different whole numbers, at least one, got {seeds}")
+    seeds = _check_seeds(seeds)
+    _check_images(dataset, fit_on)
     if settings.get("until") is not None:
         raise ValueError(f"until={settings['until']!r} leaves no label maps to score")
-    for part in (dataset, dataset if fit_on is None else fit_on):
-        if not len(part):
-            raise ValueError(f"{part.name}: there is no image")
-    dataset[0].labels()  # before anything else is done
     of_training = {} if training is None else _plain(training)
     scored = [example.image for example in dataset]
     fitted = scored if fit_on is None else [example.image for example in fit_on]
@@ -98,23 +93,30 @@ def evaluate_semantic(
         )
         if training is not None:
             options = {"seed": seed, **training}
-            taught = [path for path in fitted if str(path) not in found.failed]
-            of_labels = [found.settings, settings.get("refine", "none")]
-            of_images = [[path.name, fingerprint(path)] for path in taught]
-            network = output / "self-training" / digest([of_labels, of_images, {"seed": seed, **of_training}])
-            answer = _self_trained(found.folder / "labels", taught, scored, network, options, progress)
+            depends_on = [found.settings, settings.get("refine", "none"), {"seed": seed, **of_training}]
+            answer = _self_trained(found, fitted, scored, options, depends_on, progress)
         seconds.update(found.seconds)
         failed.update(found.failed | answer.failed)
         runs[f"seed {seed}"] = evaluate_labels(
-            dataset,
-            answer.folder / "labels",
-            n_clusters=found.n_clusters,
-            how=how,
-            progress=scoring,
+            dataset, answer.folder / "labels", n_clusters=found.n_clusters, how=how, progress=scoring
         )
-    of_clusters = {**found.settings["clusters"], "seed": list(seeds)}
+    of_clusters = {**found.settings["clusters"], "seed": seeds}
     used = {"settings": {**found.settings, "clusters": of_clusters}, "seconds": dict(seconds)}
     return SemanticEvaluation(dataset.name, runs, {**(facts or {}), **used}, failed)
+
+
+def _check_seeds(seeds: Sequence[int]) -> list[int]:
+    found = [check_whole("seeds", seed, 0, 2**32 - 1) for seed in seeds]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"seeds must be different whole numbers, at least one, got {found}")
+    return found
+
+
+def _check_images(dataset: Dataset, fit_on: Dataset | None) -> None:
+    for part in (dataset, dataset if fit_on is None else fit_on):
+        if not part:
+            raise ValueError(f"{part.name}: there is no image")
+    dataset[0].labels()
 
 
 def _plain(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,15 +142,18 @@ _FOLLOWING = (
 
 
 def _self_trained(
-    label_maps: Path,
-    taught: Sequence[Path],
+    found: Segmentation,
+    fitted: Sequence[Path],
     scored: Sequence[Path],
-    network: Path,
     options: Mapping[str, Any],
+    depends_on: list[Any],
     progress: Progress | None,
 ) -> Segmentation:
-    """What a network says that was trained on label maps, in the folder `network`, where it goes on from what is there."""
-    train(label_maps, taught, network, **options)
+    """What a network says that was trained on label maps, in a folder of its own, where it goes on from what is there."""
+    taught = [path for path in fitted if str(path) not in found.failed]
+    of_images = [[path.name, fingerprint(path)] for path in taught]
+    network = found.folder / "self-training" / digest([depends_on, of_images])
+    train(found.folder / "labels", taught, network, **options)
     return predict_dataset(
         scored, network / "predictions", network, device=options.get("device"), progress=progress
     )
