@@ -89,6 +89,9 @@ class LabelMaps(Stage):
         image = images.load(item.path)
         found = self.label(item, image)
         grid = {} if found.grid is None else {"grid": found.grid}
+        # Before any file of another run is replaced: its record would tell of these.
+        with writing_to(self._output):
+            self.path(item).unlink(missing_ok=True)
         for folder, labels in {"labels": found.labels, **grid}.items():
             path = item.below(self._output / folder, ".png")
             with writing_to(path), replacing(path) as file:
