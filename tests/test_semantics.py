@@ -321,3 +321,21 @@ def test_ray_leaves_the_same_label_maps_though_a_worker_is_killed(pictures: Path
     assert (tmp_path / "marker").exists()
     assert found.done == {"eigenvectors": 6, "segments": 6, "crops": 6, "clusters": 1, "labels": 6}
     np.testing.assert_equal(label_maps(tmp_path / "ray"), label_maps(tmp_path / "local"))
+
+
+def test_a_run_without_panoptic_leaves_none_of_another(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(pictures, out, panoptic=True)
+    assert (out / "panoptic.json").exists()
+    segment(pictures, out)
+    assert not (out / "panoptic.json").exists()
+    assert list((out / "panoptic").iterdir()) == []
+
+
+def test_a_deleted_grid_comes_back(pictures: Path, tmp_path: Path) -> None:
+    segment(pictures, tmp_path / "out")
+    path = tmp_path / "out" / "grid" / "3.png"
+    before = path.read_bytes()
+    path.unlink()
+    assert segment(pictures, tmp_path / "out").done == {"labels": 1}
+    assert path.read_bytes() == before

@@ -49,10 +49,10 @@ class Found:
 
 
 class LabelMaps(Stage):
-    """`labels/<image>.png` with the image's size, and a record of it, which is written last.
+    """`labels/<image>.png` with the image's size, what belongs to it, and a record, which is written last.
 
     The files have the places that users look for, so that another run's are replaced: the record tells whose they
-    are.
+    are, and which.
 
     Parameters
     ----------
@@ -88,29 +88,22 @@ class LabelMaps(Stage):
     def compute(self, item: Input) -> Arrays:
         image = images.load(item.path)
         found = self.label(item, image)
-        grid = {} if found.grid is None else {"grid": found.grid}
-        # Before any file of another run is replaced: its record would tell of these.
-        with writing_to(self._output):
-            self.path(item).unlink(missing_ok=True)
-        for folder, labels in {"labels": found.labels, **grid}.items():
-            path = item.below(self._output / folder, ".png")
-            with writing_to(path), replacing(path) as file:
-                images.write_labels(labels, file)
+        arrays: Arrays = {"image": image, "labels": found.labels, "segments": found.segments}
+        if found.grid is not None:
+            arrays["grid"] = found.grid
         if self.panoptic:
-            path = item.below(self._output / "panoptic", ".png")
-            with writing_to(path), replacing(path) as file:
-                Image.fromarray(coco.panoptic_picture(found.labels)).save(file, format="png")
-        return {"image": image, "labels": found.labels, "segments": found.segments}
+            arrays["panoptic"] = coco.panoptic_picture(found.labels)
+        return arrays
 
     def remove(self, item: Input) -> None:
-        """Delete what an earlier run left of an image that failed now."""
+        """Delete what an earlier run left of an image."""
+        # The record first: it would tell of another run's files.
         with writing_to(self._output):
-            self.path(item).unlink(missing_ok=True)
-            for folder in ("labels", "grid", "panoptic"):
-                item.below(self._output / folder, ".png").unlink(missing_ok=True)
+            for path in (self.path(item), *self._files(item).values()):
+                path.unlink(missing_ok=True)
 
     def label_path(self, item: Input) -> Path:
-        return item.below(self._output / "labels", ".png")
+        return self._files(item)["labels"]
 
     def path(self, item: Input) -> Path:
         return item.below(self.folder, ".json")
@@ -121,7 +114,7 @@ class LabelMaps(Stage):
             record is not None
             and record["key"] == self._key
             and record["source"] == fingerprint(item.path)
-            and self.label_path(item).exists()
+            and all((self._output / name).exists() for name in record["files"])
         )
 
     def record(self, item: Input) -> dict[str, Any]:
@@ -131,18 +124,31 @@ class LabelMaps(Stage):
 
     def save(self, item: Input, source: Any, arrays: Arrays) -> None:
         image, labels = arrays["image"], arrays["labels"]
+        self.remove(item)
+        files = {name: path for name, path in self._files(item).items() if name in arrays}
+        for name, path in files.items():
+            with writing_to(path), replacing(path) as file:
+                if name == "panoptic":
+                    Image.fromarray(arrays[name]).save(file, format="png")
+                else:
+                    images.write_labels(arrays[name], file)
         record: dict[str, Any] = {
             "key": self._key,
             "source": source,
+            "files": [path.relative_to(self._output).as_posix() for path in files.values()],
             "panels": [vars(panel) for panel in overlay_panels(image, labels)],
             "counts": count_classes(labels, arrays["segments"]),
             "coco": coco.record(item.name, labels.shape, coco.stuff_annotations(labels)),
         }
         if self.panoptic:
-            file = item.relative.with_suffix(".png").as_posix()
-            record["panoptic"] = coco.panoptic_annotation(labels, file)
+            file_name = item.relative.with_suffix(".png").as_posix()
+            record["panoptic"] = coco.panoptic_annotation(labels, file_name)
         with writing_to(self.path(item)):
             write_json(record, self.path(item), indent=None)
+
+    def _files(self, item: Input) -> dict[str, Path]:
+        """All that any run may write of an image, by the folder."""
+        return {name: item.below(self._output / name, ".png") for name in ("labels", "grid", "panoptic")}
 
 
 class ClusterMaps(LabelMaps):

@@ -165,9 +165,12 @@ def _write_coco(summary: Summary) -> None:
 
     with replacing(summary.folder / "stuff.json") as file:
         coco.write_dataset(file, records, categories)
+    path = summary.folder / "panoptic.json"
     if summary.maps.panoptic:
-        with replacing(summary.folder / "panoptic.json") as file:
+        with replacing(path) as file:
             coco.write_dataset(file, panoptic, categories)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run
 
 
 def _write_page(summary: Summary, statistics: Sequence[ClassStatistics], sheets: Sheets) -> None:
