@@ -339,3 +339,11 @@ def test_a_deleted_grid_comes_back(pictures: Path, tmp_path: Path) -> None:
     path.unlink()
     assert segment(pictures, tmp_path / "out").done == {"labels": 1}
     assert path.read_bytes() == before
+
+
+def test_only_sheets_are_deleted_with_earlier_sheets(pictures: Path, tmp_path: Path) -> None:
+    segment(pictures, tmp_path / "out")
+    (tmp_path / "out" / "classes" / "cat.jpg").write_bytes(b"a user's")
+    segment(pictures, tmp_path / "out", n_classes=2)
+    names = sorted(path.name for path in (tmp_path / "out" / "classes").iterdir())
+    assert names == ["1.jpg", "2.jpg", "cat.jpg"]

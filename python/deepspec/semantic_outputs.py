@@ -149,7 +149,7 @@ def _write_sheets(folder: Path, sheets: Sheets, names: Mapping[int, str]) -> Non
     for label, crops in sheets.items():
         write_contact_sheet([picture for _, picture in crops], folder, label, name=names.get(label))
     for path in folder.glob("*.jpg"):
-        if not (path.stem.isdecimal() and int(path.stem) in sheets):
+        if path.stem.isdecimal() and int(path.stem) not in sheets:
             path.unlink()
 
 
