@@ -29,6 +29,9 @@ from deepspec.training_run import read_settings
 
 Labels = NDArray[np.int32]
 
+#: Folders of what is written of each image.
+PICTURES = ("labels", "grid", "panoptic")
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -148,7 +151,7 @@ class LabelMaps(Stage):
 
     def _files(self, item: Input) -> dict[str, Path]:
         """All that any run may write of an image, by the folder."""
-        return {name: item.below(self._output / name, ".png") for name in ("labels", "grid", "panoptic")}
+        return {name: item.below(self._output / name, ".png") for name in PICTURES}
 
 
 class ClusterMaps(LabelMaps):

@@ -12,7 +12,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from deepspec._files import locked, remove_leftovers
+from deepspec._files import remove_leftovers
 from deepspec.class_names import Names, read_names
 from deepspec.class_statistics import ClassStatistics, statistics_table
 from deepspec.clustering import CLUSTERINGS
@@ -28,7 +28,7 @@ from deepspec.label_maps import ClusterMaps, LabelMaps, PredictedMaps
 from deepspec.outputs import writing_to
 from deepspec.refine import REFINEMENTS
 from deepspec.regions import BACKGROUNDS
-from deepspec.semantic_outputs import Summary, typical_segments, write_outputs
+from deepspec.semantic_outputs import Summary, claimed, typical_segments, write_outputs
 from deepspec.semantic_stages import POOLS, Crops, Eigenvectors, FeatureSegments, Patches, Segments, Source
 from deepspec.stages import Stage
 
@@ -358,7 +358,7 @@ class _Run:
         """Keep other runs out of the folder, and clear away what a killed one left."""
         with ExitStack() as stack:
             with writing_to(self.output):
-                stack.enter_context(locked(self.root / "lock"))
+                stack.enter_context(claimed(self.output, self._inputs))
                 remove_leftovers(self.output, FOLDERS)
             yield
 
