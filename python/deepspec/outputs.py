@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepspec import _core, coco, pages
-from deepspec._files import locked, remove_leftovers, write_json
+from deepspec._files import locked, remove_leftovers, replacing, write_json
 from deepspec.decomposition import Decomposition
 from deepspec.inputs import Input, fingerprint
 from deepspec.tasks import TASKS, Answer
@@ -124,8 +124,10 @@ class Outputs:
             done = [item for item in inputs if str(item.path) not in failed]
             dataset = TASKS[self._task].dataset
             if dataset is not None:
-                records = (read_json(self._record_path(item)) for item in done)
-                write_json(coco.dataset(record["coco"] for record in records), self.folder / dataset)
+                with replacing(self.folder / dataset) as file:
+                    coco.write_dataset(
+                        file, lambda: (read_json(self._record_path(item))["coco"] for item in done)
+                    )
             if self._page:
                 pages.write_pages(
                     (pages.Entry.from_json(read_json(self._files(item)["page"])) for item in done),
