@@ -14,10 +14,11 @@ from pycocotools.coco import COCO
 
 from deepspec import images, pipeline
 from deepspec.coco import decode_rle
+from deepspec.dataset_run import Segmentation
 from deepspec.metrics import ConfusionMatrix
 from deepspec.outputs import OutputError
 from deepspec.semantic_outputs import claimed
-from deepspec.semantics import Segmentation, segment_dataset
+from deepspec.semantics import segment_dataset
 
 OPTIONS: dict[str, Any] = {
     "color_weight": 0.0,

@@ -6,7 +6,6 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepspec import checkpoints, coco, images
+from deepspec import coco, images
 from deepspec._files import replacing, write_json
 from deepspec.class_pages import overlay_panels
 from deepspec.class_statistics import count_classes
@@ -23,9 +22,7 @@ from deepspec.inputs import Input, fingerprint
 from deepspec.outputs import read_record, writing_to
 from deepspec.refine import refine_labels
 from deepspec.regions import upsample
-from deepspec.segmenters import Segmenter
 from deepspec.stages import Arrays, Stage
-from deepspec.training_run import read_settings
 
 Labels = NDArray[np.int32]
 
@@ -184,39 +181,3 @@ class ClusterMaps(LabelMaps):
             numbered = numbered.reshape(labels.shape).astype(np.int32)
             labels = present[refine_labels(image, numbered, self._refine, threads=self.threads)]
         return Found(labels, segments, grid)
-
-
-class PredictedMaps(LabelMaps):
-    """Of a network that `training` made.
-
-    Raises
-    ------
-    OSError
-        There is no checkpoint.
-    ValueError
-        There are no settings of a training beside it.
-    """
-
-    def __init__(
-        self, root: Path, run: Path, device: str | None, output: Path, panoptic: bool, threads: int
-    ) -> None:
-        settings = read_settings(run)
-        if settings is None:
-            raise ValueError(f"{run} is not the folder of a training: it has no settings.json")
-        own = {"checkpoint": checkpoints.digest(run / "checkpoint.pt")}
-        super().__init__(root, own, None, output, panoptic, threads)
-        self.n_classes = int(settings["n_classes"]) - 1  # besides the background
-        self._run = run
-        self._device = device
-
-    def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
-        labels = _segmenter(self._run, self._key, self._device).predict(image)
-        return Found(labels, np.zeros(0, np.int32))
-
-
-@lru_cache(maxsize=1)
-def _segmenter(run: Path, key: str, device: str | None) -> Segmenter:
-    """`key` changes with the checkpoint."""
-    from deepspec.training import load
-
-    return load(run, device=device)

@@ -13,11 +13,11 @@ from typing import Any
 from deepspec import pipeline
 from deepspec._files import replacing, write_json
 from deepspec.baselines import METHODS
+from deepspec.dataset_run import Progress
 from deepspec.datasets import Dataset, load_dataset
 from deepspec.evaluation import MEASURES, Score, evaluate, markdown_table
 from deepspec.graph import check_choice
 from deepspec.semantic_protocol import SEEDS, evaluate_semantic
-from deepspec.semantics import Progress
 from deepspec.tables import TABLES, Row
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from deepspec import semantics
+from deepspec import predictions, semantics
 from deepspec.argument_groups import BACKBONE, read_dataset
 from deepspec.datasets import load_dataset
 from deepspec.outputs import OutputError
@@ -28,7 +28,7 @@ def find_classes(options: argparse.Namespace) -> int:
     running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names", "panoptic")}
     try:
         if options.checkpoint is not None:
-            found = semantics.predict_dataset(
+            found = predictions.predict_dataset(
                 options.inputs,
                 options.output,
                 options.checkpoint,

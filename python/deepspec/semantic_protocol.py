@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepspec.dataset_run import Progress, Segmentation
 from deepspec.datasets import Dataset, Example
 from deepspec.features import FeatureSource
+from deepspec.predictions import predict_dataset
 from deepspec.semantic_evaluation import LabelScore, SemanticEvaluation, evaluate_labels
-from deepspec.semantics import Progress, Segmentation, predict_dataset, segment_dataset
+from deepspec.semantics import segment_dataset
 from deepspec.stages import digest
 
 SEEDS = (0, 1, 2, 3)
