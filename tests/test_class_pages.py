@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,6 @@ from PIL import Image
 from deepspec.class_pages import (
     ClassSummary,
     LabelledEntry,
-    class_shares,
     crop_panel,
     overlay_panels,
     write_class_pages,
@@ -78,22 +76,6 @@ def test_crops_have_the_height_asked_for() -> None:
     assert (crop_panel("a", IMAGE, height=30).width, crop_panel("a", IMAGE).height) == (40, 120)
     # A segment as wide as a large image, one pixel high.
     assert crop_panel("a", np.zeros((1, 900, 3), np.uint8), height=50).width == 100
-
-
-def test_shares_by_hand() -> None:
-    assert class_shares(LABELS) == [(3, 0.25), (200, 0.25)]
-    labels = np.array([[9, 9, 9, 0], [0, 0, 0, 4]], np.uint8)
-    assert class_shares(labels) == [(9, 0.375), (4, 0.125)]
-    assert class_shares(np.zeros((2, 2), int)) == []
-
-
-def test_entry_can_be_kept_as_json() -> None:
-    kept = LabelledEntry(AWKWARD, overlay_panels(IMAGE, LABELS), class_shares(LABELS), "labels/a.png")
-    assert LabelledEntry.from_json(json.loads(json.dumps(kept.to_json()))) == kept
-    with pytest.raises(KeyError, match="classes"):
-        LabelledEntry.from_json({"name": "a", "panels": []})
-    with pytest.raises(TypeError, match="other"):
-        LabelledEntry.from_json({**kept.to_json(), "other": 1})
 
 
 def test_page_shows_classes_and_images(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from deepspec import images, pipeline
 from deepspec.cli import main
+from deepspec.dataset_run import Segmentation
 from deepspec.reproduce import reproduce
-from deepspec.semantics import Segmentation
 from deepspec.tables import TABLES
 
 XML = """<annotation><object><bndbox>

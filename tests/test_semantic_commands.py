@@ -53,7 +53,7 @@ def test_the_command_tells_the_classes_and_what_was_done(
     names = ["--names", str(folder)]
     assert main(["semantic", str(folder / "images"), "-o", str(folder / "out"), *SETTINGS, *names]) == 0
     assert "| upright" in capsys.readouterr().out
-    run = json.loads((folder / "out" / "run.json").read_text())
+    run = json.loads((folder / "out" / "run.json").read_text())["semantic"]
     assert set(run["classes"].values()) >= {"background", "upright", "dots"}
 
 

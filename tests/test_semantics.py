@@ -12,11 +12,13 @@ from colored import Dying, DyingOnce, MeanColors
 from PIL import Image
 from pycocotools.coco import COCO
 
-from deepspec import images
+from deepspec import images, pipeline
 from deepspec.coco import decode_rle
+from deepspec.dataset_run import Segmentation
 from deepspec.metrics import ConfusionMatrix
 from deepspec.outputs import OutputError
-from deepspec.semantics import Segmentation, segment_dataset
+from deepspec.semantic_outputs import claimed
+from deepspec.semantics import segment_dataset
 
 OPTIONS: dict[str, Any] = {
     "color_weight": 0.0,
@@ -77,7 +79,7 @@ def test_everything_about_all_images_is_written(pictures: Path, tmp_path: Path) 
     out = tmp_path / "out"
     segment(pictures, out, panoptic=True, names=tmp_path / "data")
     maps = label_maps(out)
-    run = json.loads((out / "run.json").read_text())
+    run = json.loads((out / "run.json").read_text())["semantic"]
     assert run["settings"]["clusters"]["n_clusters"] == 3
     assert run["settings"]["segments"] == {"n_segments": 3, "background": "border", "seed": 0}
     assert set(run["classes"].values()) == {"background", "red", "green", "blue"}
@@ -212,7 +214,7 @@ def test_what_cannot_be_read_is_told_and_left_out(pictures: Path, tmp_path: Path
     assert list(found.failed) == [str(pictures / "broken.png")]
     assert found.n_images == 7
     assert len(label_maps(tmp_path / "out")) == 6
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["failed"] == found.failed
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["semantic"]["failed"] == found.failed
     assert "broken.png" in (tmp_path / "out" / "index.html").read_text()
     (pictures / "2.png").write_bytes(b"not a picture")
     assert len(segment(pictures, tmp_path / "out").failed) == 2
@@ -386,3 +388,90 @@ def test_ray_leaves_the_same_label_maps_though_a_worker_is_killed(
     assert (tmp_path / "marker").exists()
     assert found.failed == failed
     assert found.done == {"eigenvectors": 6, "segments": 6, "crops": 6, "clusters": 1, "labels": 6}
+
+
+def test_a_run_without_panoptic_leaves_none_of_another(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(pictures, out, panoptic=True)
+    assert (out / "panoptic.json").exists()
+    segment(pictures, out)
+    assert not (out / "panoptic.json").exists()
+    assert list((out / "panoptic").iterdir()) == []
+
+
+def test_a_deleted_grid_comes_back(pictures: Path, tmp_path: Path) -> None:
+    segment(pictures, tmp_path / "out")
+    path = tmp_path / "out" / "grid" / "3.png"
+    before = path.read_bytes()
+    path.unlink()
+    assert segment(pictures, tmp_path / "out").done == {"labels": 1}
+    assert path.read_bytes() == before
+
+
+def test_only_sheets_are_deleted_with_earlier_sheets(pictures: Path, tmp_path: Path) -> None:
+    segment(pictures, tmp_path / "out")
+    (tmp_path / "out" / "classes" / "cat.jpg").write_bytes(b"a user's")
+    segment(pictures, tmp_path / "out", n_classes=2)
+    names = sorted(path.name for path in (tmp_path / "out" / "classes").iterdir())
+    assert names == ["1.jpg", "2.jpg", "cat.jpg"]
+
+
+@pytest.mark.parametrize("name", ["labels", "grid", "panoptic"])
+def test_labels_that_are_no_runs_are_not_overwritten(pictures: Path, tmp_path: Path, name: str) -> None:
+    truth = tmp_path / "data" / name
+    if name != "labels":
+        (tmp_path / "data" / "labels").rename(truth)
+    before = {path.name: path.read_bytes() for path in truth.iterdir()}
+    with pytest.raises(ValueError, match=rf"data/{name} holds files of no run of semantic: choose another"):
+        segment(pictures, tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in truth.iterdir()} == before
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"classes.txt", "images", name}
+
+
+def test_semantic_and_regions_keep_to_folders_of_their_own(pictures: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    segment(pictures, ours)
+    with pytest.raises(ValueError, match=r"ours holds label maps of semantic: choose another folder"):
+        pipeline.run(pictures, ours, "regions", "classical")
+    for _ in pipeline.run(pictures, theirs, "regions", "classical"):
+        pass
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"theirs holds label maps of regions: choose another folder"):
+        segment(pictures, theirs)
+    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
+
+
+def test_other_tasks_share_the_folder_and_its_run_json(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def localize() -> None:
+        for _ in pipeline.run(pictures, out, "localize", "classical"):
+            pass
+
+    def second(results: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+        runs.append(json.loads((out / "run.json").read_text()))
+        with pytest.raises(OutputError, match="another run is writing its results here"):
+            localize()
+        return results
+
+    runs: list[Any] = []
+    localize()
+    segment(pictures, out, progress=second)
+    localize()
+    runs.append(json.loads((out / "run.json").read_text()))
+    assert all(set(run) == {"localize", "semantic"} for run in runs)
+    assert [run["semantic"]["complete"] for run in runs] == [False] * 4 + [True]
+    assert runs[-1]["localize"]["complete"]
+    assert runs[-1]["semantic"]["inputs"] == [str(pictures / f"{number}.png") for number in range(6)]
+
+
+def test_a_run_killed_at_its_first_label_map_goes_on(tmp_path: Path) -> None:
+    """Nothing but the folder says whose that map is."""
+    with claimed(tmp_path, []):
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels" / "a.png").write_bytes(b"")
+    with claimed(tmp_path, []):
+        pass
+    (tmp_path / ".stages").rmdir()
+    with pytest.raises(ValueError, match="labels holds files of no run of semantic"), claimed(tmp_path, []):
+        pass

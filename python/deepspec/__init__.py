@@ -6,6 +6,7 @@ from deepspec.backbones import Backbone, load_backbone
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
 from deepspec.graph import affinity, color_affinity, laplacian
+from deepspec.predictions import predict_dataset
 from deepspec.refine import dense_crf, unary_from_labels
 from deepspec.regions import (
     Box,
@@ -17,7 +18,7 @@ from deepspec.regions import (
     segment_object,
     segment_regions,
 )
-from deepspec.semantics import predict_dataset, segment_dataset
+from deepspec.semantics import segment_dataset
 from deepspec.spectral import ConvergenceError, Eigenpairs, eigenpairs, eigenpairs_batch, laplacian_eigenpairs
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class LabelledEntry:
     panels : sequence of Panel
         At least one; see `overlay_panels`.
     classes : sequence of (int, float)
-        The ids that the image contains, without the background, and their shares of its pixels; see `class_shares`.
+        The ids that the image contains, without the background, and their shares of its pixels.
     link : str or None
         The labels' path, relative to the page, with forward slashes.
     """
@@ -66,23 +66,6 @@ class LabelledEntry:
     panels: Sequence[Panel]
     classes: Sequence[tuple[int, float]]
     link: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON values, for keeping it in a file until the page is written."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> LabelledEntry:
-        """Back from `to_json`.
-
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            The values are not those of `to_json`.
-        """
-        panels = [Panel(**panel) for panel in values["panels"]]
-        classes = [(int(class_id), float(share)) for class_id, share in values["classes"]]
-        return cls(**{**values, "panels": panels, "classes": classes})
 
 
 def overlay_panels(
@@ -117,21 +100,6 @@ def crop_panel(caption: str, crop: NDArray[np.uint8], *, height: int = 120) -> P
         The height is below 1.
     """
     return panel(caption, scaled(crop, height)[0])
-
-
-def class_shares(labels: NDArray[np.integer[Any]]) -> list[tuple[int, float]]:
-    """The ids in an image's labels, the largest first, and their shares of its pixels; without background 0.
-
-    >>> class_shares(np.array([[0, 0, 7, 7], [0, 2, 7, 0]]))
-    [(7, 0.375), (2, 0.125)]
-    """
-    ids, counts = np.unique(labels, return_counts=True)
-    found = [
-        (int(class_id), count / labels.size)
-        for class_id, count in zip(ids, counts.tolist(), strict=True)
-        if class_id
-    ]
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
 
 def write_class_pages(

@@ -16,43 +16,26 @@ Mask: TypeAlias = NDArray[np.bool_]
 Json: TypeAlias = dict[str, Any]
 
 
-def dataset(
-    records: Iterable[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]] | None = None
-) -> Json:
-    """Join `record`s into a COCO dataset: images and annotations are numbered from 1 in the order given.
-
-    Parameters
-    ----------
-    records : iterable of mapping
-    categories : sequence of mapping, optional
-        `id`, `name` and whatever else belongs to each, see `stuff_categories`. Default: one, "object".
-
-    Returns
-    -------
-    dict
-        `images`, `annotations` and `categories`, as plain JSON values.
-    """
-    known = [{"id": 1, "name": "object"}] if categories is None else [dict(parts) for parts in categories]
-    joined: Json = {"images": [], "annotations": [], "categories": known}
-    for image_id, parts in enumerate(records, start=1):
-        joined["images"].append(_image(image_id, parts))
-        for annotation in parts["annotations"]:
-            number = len(joined["annotations"]) + 1
-            joined["annotations"].append({"id": number, "image_id": image_id, **annotation})
-    return joined
-
-
 def write_dataset(
     file: IO[bytes],
     records: Callable[[], Iterable[Mapping[str, Any]]],
-    categories: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write what `dataset` returns to a file, an image at a time: memory does not grow with their number.
+    """Write a COCO dataset: `images` and `annotations`, numbered from 1 in the order given, and `categories`.
 
-    `records` gives the records anew whenever it is called.
+    An image at a time: memory does not grow with their number.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for writing.
+    records : callable
+        Gives the images' `record`s anew whenever it is called.
+    categories : sequence of mapping, optional
+        `id`, `name` and whatever else belongs to each, see `stuff_categories`. Default: one, "object".
     """
 
-    def write_list(name: str, parts: Iterable[Json]) -> None:
+    def write_list(name: str, parts: Iterable[Mapping[str, Any]]) -> None:
         file.write(f'"{name}": ['.encode())
         for number, part in enumerate(parts):
             text = json.dumps(part, ensure_ascii=False, allow_nan=False)
@@ -73,7 +56,7 @@ def write_dataset(
         ),
     )
     file.write(b",\n")
-    write_list("categories", map(dict, categories))
+    write_list("categories", [{"id": 1, "name": "object"}] if categories is None else categories)
     file.write(b"}\n")
 
 
@@ -82,7 +65,7 @@ def _image(number: int, parts: Mapping[str, Any]) -> Json:
 
 
 def record(file_name: str, size: tuple[int, int], annotations: Iterable[Json | None] = ()) -> Json:
-    """What `dataset` needs of one image, as plain JSON values: no numbers yet, so that it can be stored by itself.
+    """What `write_dataset` needs of one image, as plain JSON values: no numbers yet, so that it can be stored by itself.
 
     Parameters
     ----------
@@ -146,7 +129,7 @@ def stuff_annotations(labels: NDArray[np.integer[Any]], *, background: int | Non
 def panoptic_annotation(labels: NDArray[np.integer[Any]], file_name: str) -> Json:
     """The classes in an image as one annotation of COCO's panoptic format, each class one segment of that id.
 
-    `dataset` joins the records of such annotations as it does others.
+    `write_dataset` joins the records of such annotations as it does others.
 
     Parameters
     ----------
@@ -181,7 +164,7 @@ def panoptic_picture(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
 
 
 def stuff_categories(names: Mapping[int, str]) -> list[Json]:
-    """Categories for `dataset`, of classes that are not counted: names by id."""
+    """Categories for `write_dataset`, of classes that are not counted: names by id."""
     return [
         {"id": category_id, "name": name, "supercategory": "stuff", "isthing": 0}
         for category_id, name in names.items()

@@ -6,7 +6,6 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepspec import checkpoints, coco, images
+from deepspec import coco, images
 from deepspec._files import replacing, write_json
 from deepspec.class_pages import overlay_panels
 from deepspec.class_statistics import count_classes
@@ -23,11 +22,12 @@ from deepspec.inputs import Input, fingerprint
 from deepspec.outputs import read_record, writing_to
 from deepspec.refine import refine_labels
 from deepspec.regions import upsample
-from deepspec.segmenters import Segmenter
 from deepspec.stages import Arrays, ImageStage, Stage
-from deepspec.training_folder import read_settings
 
 Labels = NDArray[np.int32]
+
+#: Folders of what is written of each image.
+PICTURES = ("labels", "grid", "panoptic")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +49,10 @@ class Found:
 
 
 class LabelMaps(ImageStage):
-    """`labels/<image>.png` with the image's size, and a record of it, which is written last.
+    """`labels/<image>.png` with the image's size, what belongs to it, and a record, which is written last.
 
     The files have the places that users look for, so that another run's are replaced: the record tells whose they
-    are.
+    are, and which.
 
     Parameters
     ----------
@@ -87,26 +87,22 @@ class LabelMaps(ImageStage):
     def compute(self, item: Input) -> Arrays:
         image = images.load(item.path)
         found = self.label(item, image)
-        grid = {} if found.grid is None else {"grid": found.grid}
-        for folder, labels in {"labels": found.labels, **grid}.items():
-            path = item.below(self._output / folder, ".png")
-            with writing_to(path), replacing(path) as file:
-                images.write_labels(labels, file)
+        arrays: Arrays = {"image": image, "labels": found.labels, "segments": found.segments}
+        if found.grid is not None:
+            arrays["grid"] = found.grid
         if self.panoptic:
-            path = item.below(self._output / "panoptic", ".png")
-            with writing_to(path), replacing(path) as file:
-                Image.fromarray(coco.panoptic_picture(found.labels)).save(file, format="png")
-        return {"image": image, "labels": found.labels, "segments": found.segments}
+            arrays["panoptic"] = coco.panoptic_picture(found.labels)
+        return arrays
 
     def remove(self, item: Input) -> None:
-        """Delete what an earlier run left of an image that failed now."""
+        """Delete what an earlier run left of an image."""
+        # The record first: it would tell of another run's files.
         with writing_to(self._output):
-            self.path(item).unlink(missing_ok=True)
-            for folder in ("labels", "grid", "panoptic"):
-                item.below(self._output / folder, ".png").unlink(missing_ok=True)
+            for path in (self.path(item), *self._files(item).values()):
+                path.unlink(missing_ok=True)
 
     def label_path(self, item: Input) -> Path:
-        return item.below(self._output / "labels", ".png")
+        return self._files(item)["labels"]
 
     def path(self, item: Input) -> Path:
         return item.below(self.folder, ".json")
@@ -117,7 +113,7 @@ class LabelMaps(ImageStage):
             record is not None
             and record["key"] == self.key
             and record["source"] == fingerprint(item.path)
-            and self.label_path(item).exists()
+            and all((self._output / name).exists() for name in record["files"])
         )
 
     def record(self, item: Input) -> dict[str, Any]:
@@ -127,18 +123,31 @@ class LabelMaps(ImageStage):
 
     def save(self, item: Input, source: Any, arrays: Arrays) -> None:
         image, labels = arrays["image"], arrays["labels"]
+        self.remove(item)
+        files = {name: path for name, path in self._files(item).items() if name in arrays}
+        for name, path in files.items():
+            with writing_to(path), replacing(path) as file:
+                if name == "panoptic":
+                    Image.fromarray(arrays[name]).save(file, format="png")
+                else:
+                    images.write_labels(arrays[name], file)
         record: dict[str, Any] = {
             "key": self.key,
             "source": source,
+            "files": [path.relative_to(self._output).as_posix() for path in files.values()],
             "panels": [vars(panel) for panel in overlay_panels(image, labels)],
             "counts": count_classes(labels, arrays["segments"]),
             "coco": coco.record(item.name, labels.shape, coco.stuff_annotations(labels)),
         }
         if self.panoptic:
-            file = item.relative.with_suffix(".png").as_posix()
-            record["panoptic"] = coco.panoptic_annotation(labels, file)
+            file_name = item.relative.with_suffix(".png").as_posix()
+            record["panoptic"] = coco.panoptic_annotation(labels, file_name)
         with writing_to(self.path(item)):
             write_json(record, self.path(item), indent=None)
+
+    def _files(self, item: Input) -> dict[str, Path]:
+        """All that any run may write of an image, by the folder."""
+        return {name: item.below(self._output / name, ".png") for name in PICTURES}
 
 
 class ClusterMaps(LabelMaps):
@@ -171,39 +180,3 @@ class ClusterMaps(LabelMaps):
             numbered = numbered.reshape(labels.shape).astype(np.int32)
             labels = present[refine_labels(image, numbered, self._refine, threads=self.threads)]
         return Found(labels, segments, grid)
-
-
-class PredictedMaps(LabelMaps):
-    """Of a network that `training` made.
-
-    Raises
-    ------
-    OSError
-        There is no checkpoint.
-    ValueError
-        There are no settings of a training beside it.
-    """
-
-    def __init__(
-        self, root: Path, run: Path, device: str | None, output: Path, panoptic: bool, threads: int
-    ) -> None:
-        settings = read_settings(run)
-        if settings is None:
-            raise ValueError(f"{run} is not the folder of a training: it has no settings.json")
-        own = {"checkpoint": checkpoints.digest(run / "checkpoint.pt")}
-        super().__init__(root, own, None, output, panoptic, threads)
-        self.n_classes = int(settings["n_classes"]) - 1  # besides the background
-        self._run = run
-        self._device = device
-
-    def label(self, item: Input, image: NDArray[np.uint8]) -> Found:
-        labels = _segmenter(self._run, self.key, self._device).predict(image)
-        return Found(labels, np.zeros(0, np.int32))
-
-
-@lru_cache(maxsize=1)
-def _segmenter(run: Path, key: str, device: str | None) -> Segmenter:
-    """`key` changes with the checkpoint."""
-    from deepspec.training import load
-
-    return load(run, device=device)

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from deepspec import _core, coco, pages
-from deepspec._files import locked, remove_leftovers, write_json
+from deepspec._files import locked, remove_leftovers, replacing, write_json
 from deepspec.decomposition import Decomposition
 from deepspec.inputs import Input, fingerprint
 from deepspec.tasks import TASKS, Answer
 
-FOLDERS = ("eigenvectors", "masks", "labels", "plots", ".records")
+RECORDS = ".records"
+FOLDERS = ("eigenvectors", "masks", "labels", "plots", RECORDS)
+#: Held by whatever command writes a folder.
+LOCK = Path(RECORDS, "lock")
+#: What `semantics` keeps, and by which its folders are known.
+STAGES = ".stages"
 
 
 class OutputError(OSError):
@@ -34,21 +39,28 @@ class Outputs:
         What determines the results, as plain JSON values.
     page, plots : bool
         Whether an entry of the page, and a drawing, belong to the results of each image.
+
+    Raises
+    ------
+    ValueError
+        The answers would get between the label maps of `deepspec semantic`.
     """
 
     def __init__(self, folder: Path, task: str, settings: dict[str, Any], *, page: bool, plots: bool) -> None:
         self.folder = folder
         self.answers = folder / TASKS[task].files
+        if self.answers.name == "labels" and (folder / STAGES).exists():
+            raise ValueError(f"{folder} holds label maps of semantic: choose another folder")
         self._task = task
         self.settings = settings
         self._page = page
         self._plots = plots
         # One small file for each image, written last: with it the image counts as done.
-        self._records = folder / ".records" / task
+        self._records = folder / RECORDS / task
 
     def check_settings(self) -> None:
         """ValueError where the folder holds results of other settings."""
-        earlier = self._read_runs().get(self._task, {}).get("settings", self.settings)
+        earlier = read_runs(self.folder).get(self._task, {}).get("settings", self.settings)
         if changes := differences(earlier, self.settings):
             raise ValueError(
                 f"{self.folder} holds results of {self._task} with {changes}: "
@@ -60,11 +72,11 @@ class Outputs:
         """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the task."""
         with ExitStack() as stack:
             with writing_to(self.folder):
-                stack.enter_context(locked(self.folder / ".records" / "lock"))
+                stack.enter_context(locked(self.folder / LOCK))
                 remove_leftovers(self.folder, FOLDERS)
                 if overwrite:
                     self._remove_all()
-                self._write_run(inputs, {}, complete=False)
+                write_run(self.folder, self._task, inputs, {}, complete=False, settings=self.settings)
             yield
 
     def record(self, item: Input) -> dict[str, Any] | None:
@@ -112,8 +124,10 @@ class Outputs:
             done = [item for item in inputs if str(item.path) not in failed]
             dataset = TASKS[self._task].dataset
             if dataset is not None:
-                records = (read_json(self._record_path(item)) for item in done)
-                write_json(coco.dataset(record["coco"] for record in records), self.folder / dataset)
+                with replacing(self.folder / dataset) as file:
+                    coco.write_dataset(
+                        file, lambda: (read_json(self._record_path(item))["coco"] for item in done)
+                    )
             if self._page:
                 pages.write_pages(
                     (pages.Entry.from_json(read_json(self._files(item)["page"])) for item in done),
@@ -125,7 +139,7 @@ class Outputs:
                         item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
                     },
                 )
-            self._write_run(inputs, failed, complete=True)
+            write_run(self.folder, self._task, inputs, failed, complete=True, settings=self.settings)
 
     def _record_path(self, item: Input) -> Path:
         return item.below(self._records, ".json")
@@ -137,7 +151,7 @@ class Outputs:
         if self._plots:
             files["plot"] = item.below(self.folder / "plots" / self._task, ".png")
         if self._page:
-            files["page"] = item.below(self.folder / ".records" / "pages" / self._task, ".json")
+            files["page"] = item.below(self.folder / RECORDS / "pages" / self._task, ".json")
         return files
 
     def _write_part(self, name: str, path: Path, item: Input, d: Decomposition, answer: Answer) -> None:
@@ -163,19 +177,30 @@ class Outputs:
                 (self.folder / name).unlink(missing_ok=True)
             path.unlink()
 
-    def _write_run(self, inputs: Sequence[Input], failed: dict[str, str], *, complete: bool) -> None:
-        run = {
-            "settings": self.settings,
-            "versions": versions(),
-            "inputs": [str(item.path) for item in inputs],
-            "complete": complete,
-            "failed": dict(sorted(failed.items())),
-        }
-        # The tasks share the folder, and each has its own entry.
-        write_json({**self._read_runs(), self._task: run}, self.folder / "run.json")
 
-    def _read_runs(self) -> dict[str, Any]:
-        return read_json(self.folder / "run.json") or {}
+def read_runs(folder: Path) -> dict[str, Any]:
+    """What `run.json` says, by command: they share the folder, and each has its own entry."""
+    return read_json(folder / "run.json") or {}
+
+
+def write_run(
+    folder: Path,
+    command: str,
+    inputs: Sequence[Input],
+    failed: Mapping[str, str],
+    *,
+    complete: bool,
+    **more: Any,
+) -> None:
+    """Write a command's entry of `run.json`; the others' stay."""
+    run = {
+        **more,
+        "versions": versions(),
+        "inputs": [str(item.path) for item in inputs],
+        "complete": complete,
+        "failed": dict(sorted(failed.items())),
+    }
+    write_json({**read_runs(folder), command: run}, folder / "run.json")
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:

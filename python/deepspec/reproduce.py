@@ -14,10 +14,10 @@ from deepspec import pipeline
 from deepspec._files import replacing, write_json
 from deepspec.baselines import METHODS
 from deepspec.checks import check_choice
+from deepspec.dataset_run import Progress
 from deepspec.datasets import Dataset, load_dataset
 from deepspec.evaluation import MEASURES, Score, evaluate, markdown_table
 from deepspec.semantic_protocol import SEEDS, evaluate_semantic
-from deepspec.semantics import Progress
 from deepspec.tables import TABLES, Row
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from deepspec import semantics
+from deepspec import predictions, semantics
 from deepspec.argument_groups import BACKBONE, read_dataset
+from deepspec.dataset_run import Progress
 from deepspec.datasets import Dataset, load_dataset
 from deepspec.decompositions import Result
 from deepspec.outputs import OutputError
 from deepspec.semantic_evaluation import SemanticEvaluation, evaluate_labels
 from deepspec.semantic_protocol import evaluate_semantic
-from deepspec.semantics import Progress
 from deepspec.terminal import (
     GO_ON,
     printable,
@@ -37,7 +37,7 @@ def _find_classes(options: argparse.Namespace, progress: Progress) -> int:
     given = vars(options)
     running = {name: given[name] for name in ("engine", "address", "jobs", "threads", "names", "panoptic")}
     if options.checkpoint is not None:
-        found = semantics.predict_dataset(
+        found = predictions.predict_dataset(
             options.inputs,
             options.output,
             options.checkpoint,

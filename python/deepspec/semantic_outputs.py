@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepspec import coco, images
-from deepspec._files import replacing, write_json
+from deepspec._files import locked, replacing
 from deepspec.class_pages import ClassSummary, LabelledEntry, crop_panel, write_class_pages
 from deepspec.class_statistics import ClassStatistics, class_statistics, write_statistics
 from deepspec.contact_sheets import write_contact_sheet
 from deepspec.dataset_clusters import clusters_in
 from deepspec.inputs import Input
-from deepspec.label_maps import LabelMaps
-from deepspec.outputs import setting_text, versions, writing_to
+from deepspec.label_maps import PICTURES, LabelMaps
+from deepspec.outputs import LOCK, RECORDS, STAGES, setting_text, write_run, writing_to
 from deepspec.pictures import Panel
 from deepspec.regions import box_of_cells
 from deepspec.semantic_stages import crop
@@ -62,6 +63,27 @@ class Summary:
         return map(self.maps.record, self.items)
 
 
+@contextmanager
+def claimed(folder: Path, inputs: Sequence[Input]) -> Iterator[None]:
+    """Keep other runs out of a folder, unless its label maps are none of ours, and note that one has begun.
+
+    Raises
+    ------
+    BlockingIOError
+        Another run holds it.
+    OSError
+        It cannot be written.
+    ValueError
+        It holds label maps of `deepspec regions`, or of nobody we know: they may be a dataset's true ones.
+    """
+    _check_folder(folder)
+    with locked(folder / LOCK):
+        # Whatever is written from here on is ours.
+        (folder / STAGES).mkdir(exist_ok=True)
+        write_run(folder, "semantic", inputs, {}, complete=False)
+        yield
+
+
 def write_outputs(summary: Summary, sheets: Sheets) -> list[ClassStatistics]:
     """Write everything about all images, and return the classes' statistics.
 
@@ -78,14 +100,15 @@ def write_outputs(summary: Summary, sheets: Sheets) -> list[ClassStatistics]:
         _write_sheets(folder / "classes", sheets, names)
         _write_coco(summary)
         _write_page(summary, statistics, sheets)
-        run = {
-            "settings": summary.maps.settings,
-            "versions": versions(),
-            "inputs": [str(item.path) for item in summary.inputs],
-            "failed": dict(sorted(summary.failed.items())),
-            "classes": {str(row.id): row.name for row in statistics},
-        }
-        write_json(run, folder / "run.json")
+        write_run(
+            folder,
+            "semantic",
+            summary.inputs,
+            summary.failed,
+            complete=True,
+            settings=summary.maps.settings,
+            classes={str(row.id): row.name for row in statistics},
+        )
     return statistics
 
 
@@ -137,6 +160,16 @@ def typical_segments(
     }
 
 
+def _check_folder(folder: Path) -> None:
+    if any((folder / RECORDS / "regions").rglob("*.json")):
+        raise ValueError(f"{folder} holds label maps of regions: choose another folder")
+    for name in PICTURES:
+        if not (folder / STAGES).exists() and any(path.is_file() for path in (folder / name).rglob("*")):
+            raise ValueError(
+                f"{folder / name} holds files of no run of semantic: choose another folder, or move them"
+            )
+
+
 def _around(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], cell: tuple[float, float]
 ) -> NDArray[np.uint8]:
@@ -149,7 +182,7 @@ def _write_sheets(folder: Path, sheets: Sheets, names: Mapping[int, str]) -> Non
     for label, crops in sheets.items():
         write_contact_sheet([picture for _, picture in crops], folder, label, name=names.get(label))
     for path in folder.glob("*.jpg"):
-        if not (path.stem.isdecimal() and int(path.stem) in sheets):
+        if path.stem.isdecimal() and int(path.stem) not in sheets:
             path.unlink()
 
 
@@ -165,9 +198,12 @@ def _write_coco(summary: Summary) -> None:
 
     with replacing(summary.folder / "stuff.json") as file:
         coco.write_dataset(file, records, categories)
+    path = summary.folder / "panoptic.json"
     if summary.maps.panoptic:
-        with replacing(summary.folder / "panoptic.json") as file:
+        with replacing(path) as file:
             coco.write_dataset(file, panoptic, categories)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run
 
 
 def _write_page(summary: Summary, statistics: Sequence[ClassStatistics], sheets: Sheets) -> None:

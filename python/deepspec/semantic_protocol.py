@@ -11,11 +11,13 @@ import numpy as np
 
 from deepspec.backbones import pick_device
 from deepspec.checks import check_choice, check_whole
+from deepspec.dataset_run import Progress, Segmentation
 from deepspec.datasets import Dataset, Example
 from deepspec.features import FeatureSource
 from deepspec.inputs import fingerprint
+from deepspec.predictions import predict_dataset
 from deepspec.semantic_evaluation import MATCHINGS, LabelScore, SemanticEvaluation, evaluate_labels
-from deepspec.semantics import Progress, Segmentation, predict_dataset, segment_dataset
+from deepspec.semantics import segment_dataset
 from deepspec.stages import digest
 from deepspec.training import origin, pick_dtype, train
 
