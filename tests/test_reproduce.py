@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -202,7 +201,7 @@ def test_baselines_and_networks_are_rows_of_table_4(
     def predict(inputs: list[Path], output: Path, checkpoint: Path, **options: Any) -> Segmentation:
         return Segmentation(output, 0, {}, len(inputs))
 
-    monkeypatch.setattr("deepspec.training", SimpleNamespace(train=train), raising=False)
+    monkeypatch.setattr("deepspec.semantic_protocol.train", train)
     monkeypatch.setattr("deepspec.semantic_protocol.predict_dataset", predict)
     arguments = ["reproduce", "table4", "--data", str(classes), "-o", str(tmp_path / "out"), "--threads", "1"]
     assert main([*arguments, "--features", "classical", "--steps", "2", "--training-weights", "none"]) == 0
@@ -225,6 +224,6 @@ def test_a_network_that_cannot_be_trained_is_told(
     def train(*arguments: object, **options: object) -> None:
         raise ImportError("training needs torch: pip install 'deepspec[models]'")
 
-    monkeypatch.setattr("deepspec.training", SimpleNamespace(train=train), raising=False)
+    monkeypatch.setattr("deepspec.semantic_protocol.train", train)
     (outcome,) = reproduce("table4", classes, tmp_path / "out", features="classical", threads=1)
     assert outcome.reason == "did not run: training needs torch: pip install 'deepspec[models]'"
