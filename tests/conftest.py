@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import settings
-from numpy.typing import NDArray
-
-from deepspec.classical import Classical
 
 # The machines that run these tests are shared: an example that takes long is no failure.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -28,13 +23,3 @@ def test_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"DEEPSPEC_TEST_DATA is not a folder: {folder}")
     return Path(folder)
-
-
-@pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The built-in features compare the cells of one image: crops of several are compared by their mean colours."""
-
-    def embed(self: Classical, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return np.stack([picture.mean(axis=(0, 1), dtype=np.float32) / 127.5 - 1 for picture in pictures])
-
-    monkeypatch.setattr(Classical, "embed", embed, raising=False)

@@ -186,7 +186,7 @@ def test_what_cannot_be_scored_is_told_before_work(root: Path, tmp_path: Path) -
 
 
 def test_command_finds_classes_and_scores_them(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], described: None
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["evaluate", "semantic", "--dataset", "folder", "--root", str(root), "-o", str(tmp_path / "out")]
     call += ["--features", "classical", "--k", "4", "--n-segments", "3", "--dilate", "0", "--threads", "1"]

@@ -34,7 +34,7 @@ from deepspec.training_command import train_network
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: all went well; 1: some inputs failed, or the results cannot be written; 2: the call cannot work, and
+    0: all went well; 1: some inputs failed, or an error came after work had begun; 2: the call cannot work, and
     nothing was done; 130: interrupted.
     """
     options = parse(arguments)
