@@ -249,3 +249,16 @@ def test_truths_that_do_not_serve(scenes: Path) -> None:
         Image.new("L", (64, 64), VOID).save(path)
     with pytest.raises(ValueError, match="is 255, which does not count, everywhere"):
         evaluation("truth")
+
+
+def test_a_list_names_the_images_that_count(scenes: Path) -> None:
+    names = scenes / "trainaug.txt"
+    names.write_text("3\n\nimages/4.png\n17\n")
+    data = load_training_data(scenes / "labels", scenes / "images", names=names)
+    assert [example.name for example in data.examples] == ["4.png", "sub/3.png"]
+    assert data.unlabelled == ()
+    names.write_text("17\n")
+    with pytest.raises(ValueError, match=r"trainaug\.txt names none of the images"):
+        load_training_data(scenes / "labels", scenes / "images", names=names)
+    with pytest.raises(FileNotFoundError):
+        load_training_data(scenes / "labels", scenes / "images", names=scenes / "absent.txt")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepspec.checks import check_choice
 from deepspec.images import read_labels
-from deepspec.inputs import find_images
+from deepspec.inputs import find_images, listed_stems
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.uint8]
@@ -211,7 +211,7 @@ def _top(name: str, root: Path, kind: _Kind) -> Path:
 
 def _cut_down(examples: Sequence[Example], image_list: Path) -> list[Example]:
     by_name = {example.image.stem: example for example in examples}
-    stems = [Path(line.strip()).stem for line in image_list.read_text().splitlines() if line.strip()]
+    stems = listed_stems(image_list)
     missing = [stem for stem in stems if stem not in by_name]
     if missing:
         raise ValueError(

@@ -76,6 +76,17 @@ def find_images(
     return list(inputs.values())
 
 
+def listed_stems(path: str | os.PathLike[str]) -> list[str]:
+    """Names of images without folder and extension, from a file that has one a line, such as VOC's lists of a split.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    return [Path(line.strip()).stem for line in Path(path).read_text().splitlines() if line.strip()]
+
+
 def fingerprint(path: Path) -> dict[str, int] | None:
     """What tells whether a file is still the same, as make and rsync see it; None where it cannot be seen."""
     try:

@@ -128,6 +128,7 @@ def train(
     dtype: str | None = None,
     device: str | None = None,
     seed: int = 0,
+    image_list: str | os.PathLike[str] | None = None,
     workers: int = 4,
     checkpoint_every: int = 200,
     log_every: int = 1,
@@ -174,6 +175,8 @@ def train(
     device : str, optional
         "cuda", "mps", "cpu". None: the first of these that is there.
     seed : int
+    image_list : path, optional
+        A file of names, one a line: the images that are trained on, such as VOC's `trainaug.txt`. None: all.
     workers : int
         Threads that read images.
     checkpoint_every, log_every : int
@@ -233,7 +236,7 @@ def train(
     results = Path(output)
     apart = (results, *([] if truth is None else [Path(truth)]))
     sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
-    data = load_training_data(label_maps, sources, without=apart, workers=workers)
+    data = load_training_data(label_maps, sources, names=image_list, without=apart, workers=workers)
     settings = {
         "architecture": architecture,
         "backbone": backbone,

@@ -24,6 +24,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", type=Path, metavar="IMAGES", help="image files, or folders of them"
     )
     parser.add_argument(
+        "--image-list",
+        type=Path,
+        metavar="FILE",
+        help="names of the images that are trained on, such as VOC's trainaug.txt (all)",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         required=True,

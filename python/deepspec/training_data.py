@@ -17,7 +17,7 @@ from PIL import Image
 
 from deepspec import images
 from deepspec.datasets import VOID
-from deepspec.inputs import Input, find_images
+from deepspec.inputs import Input, find_images, listed_stems
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3)
 Labels: TypeAlias = NDArray[np.uint8]  # (H, W)
@@ -61,6 +61,7 @@ def load_training_data(
     label_maps: str | os.PathLike[str],
     sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
+    names: str | os.PathLike[str] | None = None,
     without: Sequence[Path] = (),
     workers: int = 4,
 ) -> TrainingData:
@@ -72,6 +73,8 @@ def load_training_data(
         A folder of PNGs, 8-bit with a palette or gray: 0 is the background, 255 is not known.
     sources : path or several
         Image files, or folders of them.
+    names : path, optional
+        A file of names, one a line: the images among these that count, such as VOC's `trainaug.txt`.
     without : sequence of Path
         Folders that are not searched for images.
     workers : int
@@ -82,12 +85,17 @@ def load_training_data(
     OSError
         A file or folder cannot be read.
     ValueError
-        No image has a label map, one has another size than its image, or there is one label alone.
+        No image counts or has a label map, one has another size than its image, or there is one label alone.
     """
     folder = Path(label_maps)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder of label maps")
     found = find_images(sources, without=(*without, folder))
+    if names is not None:
+        stems = set(listed_stems(names))
+        found = [item for item in found if item.path.stem in stems]
+        if not found:
+            raise ValueError(f"{names} names none of the images")
     examples, unlabelled = match(found, folder)
     if not examples:
         raise ValueError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepspec import images
 from deepspec.datasets import VOID
-from deepspec.inputs import Input, find_images
+from deepspec.inputs import Input, find_images, listed_stems
 from deepspec.metrics import ConfusionMatrix
 from deepspec.training_data import LabelledImage, Labels, check_sizes, match
 
@@ -70,7 +70,7 @@ class TruthScore:
             raise NotADirectoryError(f"{truth} is no folder of ground truth")
         found = find_images(sources, without=(*without, truth, label_maps))
         if names is not None:
-            stems = {Path(line.strip()).stem for line in Path(names).read_text().splitlines() if line.strip()}
+            stems = set(listed_stems(names))
             found = [item for item in found if item.path.stem in stems]
         self._examples = match(found, truth)[0][:limit]
         if not self._examples:
