@@ -103,7 +103,7 @@ def test_everything_about_all_images_is_written(pictures: Path, tmp_path: Path) 
             np.unique(picture @ [1, 256, 65536])
         ) - {0}
     page = (out / "index.html").read_text()
-    for name in ("red", "green", "blue", "0.png", "5.png"):
+    for name in ("red", "green", "blue", "0.png", "5.png", "clusters: seed"):
         assert name in page
     assert sorted(path.name for path in (out / "classes").iterdir()) == ["1.jpg", "2.jpg", "3.jpg"]
 

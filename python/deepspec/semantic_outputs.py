@@ -239,7 +239,7 @@ def _facts(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         (stage, name, value)
         for stage, own in settings.items()
         for name, value in own.items()
-        if value not in (None, False) and (stage, name) != ("labels", "clusters")
+        if value is not None and value is not False and (stage, name) != ("labels", "clusters")
     ]
     times = Counter(name for _, name, _ in pairs)
     return {
