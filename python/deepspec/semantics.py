@@ -215,10 +215,6 @@ def _stages(
         of_graph = {**of_features, **graph, "color_weight": _plain(graph["color_weight"])}
         eigenvectors = Eigenvectors(run.root, source, of_graph, graph, run.threads)
         segments = Segments(run.root, of_segments, eigenvectors, run.threads)
-        if of_crops["pool"] == "segment" and not takes_masks(source.load()):
-            raise ValueError(
-                "pool='segment' needs classical features or a callable: a network's vector is of a crop"
-            )
         return [eigenvectors, segments, Crops(run.root, source, of_crops, segments, run.threads)]
     patches = Patches(run.root, source, of_features, run.threads)
     if method == "cluster-patch":
