@@ -175,7 +175,8 @@ def _around(
 ) -> NDArray[np.uint8]:
     """A segment with a cell around it, small: a sheet shows many."""
     box = box_of_cells(np.asarray(ndimage.binary_dilation(mask)), image.shape[:2], cell, 1.0)
-    return images.shrink(crop(image, box, (64, 64)), 240)
+    # Not a view, which would keep the whole image.
+    return images.shrink(crop(image, box, (64, 64)), 240).copy()
 
 
 def _write_sheets(folder: Path, sheets: Sheets, names: Mapping[int, str]) -> None:
