@@ -197,7 +197,6 @@ def _checked_embeddings(found: Sequence[Floats] | Floats, n: int) -> NDArray[np.
     return array
 
 
-@lru_cache(maxsize=1)
 def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     """The source of a name, kept until another is asked for: loading a network takes seconds.
 
@@ -214,6 +213,14 @@ def named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     ValueError
         The name is unknown, or an option is out of range or not for this source.
     """
+    # What was loaded last is found by its options, which must be hashable.
+    return _named(
+        name, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    )
+
+
+@lru_cache(maxsize=1)
+def _named(name: str, **options: Any) -> Callable[[Image8], Features | Floats]:
     if name == "classical":
         from deepspec.classical import Classical
 

@@ -127,11 +127,8 @@ def run(
     _require("matplotlib" if plots else None, "plots")
     output = Path(output)
     found = find_images(inputs, without=[output / name for name in FOLDERS])
-    # Only now: a network takes seconds to load. What was loaded last is found by its options, which must be hashable.
-    given = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in (backbone or {}).items()
-    }
-    source = named(features, **given) if isinstance(features, str) else features
+    # Only now: a network takes seconds to load.
+    source = named(features, **(backbone or {})) if isinstance(features, str) else features
     if not callable(source):
         raise ValueError(  # noqa: TRY004  the project's one error for bad input
             f"features must be a name or a callable for many images, got {type(source).__name__}"

@@ -43,11 +43,7 @@ class Source:
     options: Mapping[str, Any]
 
     def load(self) -> Any:
-        # What was loaded last is found by its options, which must be hashable.
-        given = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()
-        }
-        return named(self.features, **given) if isinstance(self.features, str) else self.features
+        return named(self.features, **self.options) if isinstance(self.features, str) else self.features
 
 
 class Eigenvectors(Stage):
