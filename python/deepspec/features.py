@@ -174,10 +174,7 @@ def _mean_over_cells(features: Features, weights: NDArray[np.float64] | None) ->
     cells = features.array.reshape(-1, features.array.shape[2])
     if weights is None:
         return np.asarray(cells.mean(axis=0, dtype=np.float64))
-    rows, columns = (
-        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
-        for side, step, n in zip(weights.shape, features.cell, features.array.shape, strict=False)
-    )
+    rows, columns = cells_of_pixels(weights.shape, features.cell, features.array.shape[:2])
     number = rows[:, None] * features.array.shape[1] + columns
     counts = np.bincount(number.ravel(), weights.ravel(), minlength=len(cells))
     return np.asarray(np.average(cells, axis=0, weights=counts))
@@ -246,6 +243,16 @@ def border_cells(rows: int, columns: int) -> NDArray[np.bool_]:
     border = np.ones((rows, columns), bool)
     border[1:-1, 1:-1] = False
     return border
+
+
+def cells_of_pixels(
+    size: tuple[int, ...], cell: tuple[float, float], grid: tuple[int, ...]
+) -> list[NDArray[np.intp]]:
+    """For the pixels along each axis, the cell their centre lies in, or the last one beyond the grid."""
+    return [
+        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
+        for side, step, n in zip(size, cell, grid, strict=True)
+    ]
 
 
 def _checked(image: Image8, result: Features | Floats, source: Any) -> Features:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepspec.checks import check_choice
 from deepspec.clustering import kmeans
 from deepspec.decomposition import Decomposition, covered
-from deepspec.features import border_cells
+from deepspec.features import border_cells, cells_of_pixels
 from deepspec.refine import REFINEMENTS, refine_labels
 
 Mask = NDArray[np.bool_]
@@ -371,16 +371,6 @@ def _front(d: Decomposition, partition: str, foreground: str, threshold: float =
 def upsample(grid: NDArray[Any], size: tuple[int, ...], cell: tuple[float, float]) -> NDArray[Any]:
     """A grid (h, w) at the resolution of an image of (height, width), by nearest neighbour; its edge is repeated."""
     return grid[np.ix_(*cells_of_pixels(size, cell, grid.shape))]
-
-
-def cells_of_pixels(
-    size: tuple[int, ...], cell: tuple[float, float], grid: tuple[int, ...]
-) -> list[NDArray[np.intp]]:
-    """For the pixels along each axis, the cell their centre lies in, or the last one beyond the grid."""
-    return [
-        np.minimum((np.arange(side) + 0.5) // step, n - 1).astype(np.intp)
-        for side, step, n in zip(size, cell, grid, strict=True)
-    ]
 
 
 def _to_image(grid: NDArray[Any], d: Decomposition) -> NDArray[Any]:
