@@ -21,11 +21,11 @@ from deepspec.graph import check_threads
 from deepspec.images import read_labels
 from deepspec.inputs import Input, find_images
 from deepspec.label_maps import PICTURES, LabelMaps
-from deepspec.outputs import writing_to
+from deepspec.outputs import STAGES, writing_to
 from deepspec.semantic_outputs import Summary, claimed, typical_segments, write_outputs
 from deepspec.stages import Stage
 
-FOLDERS = (".stages", *PICTURES, "classes", "self-training")
+FOLDERS = (STAGES, *PICTURES, "classes", "self-training")
 
 Progress = Callable[[Iterable[Result], str, int], Iterable[Result]]
 
@@ -98,7 +98,7 @@ class DatasetRun:
             self._engine = RayEngine(jobs, address, _gpus_on_ray(backbone or {}))
         # Other processes, on Ray of other machines, have another folder to start from.
         self.output = Path(output).absolute()
-        self.root = self.output / ".stages"
+        self.root = self.output / STAGES
         self.items: list[Input] = []
         self.n_fit = 0
         self._inputs: list[Input] = []

@@ -257,8 +257,7 @@ def decompose_features(
         **features.settings,
         "max_size": max_size,
         "k": int(k),
-        # JSON has no infinity; float() reads this word.
-        "color_weight": "inf" if math.isinf(color_weight) else float(color_weight),
+        "color_weight": plain_weight(color_weight),
         "grid": grid if isinstance(grid, str) else int(grid),
         "vectors": vectors,
         "affinity": affinity,
@@ -309,6 +308,11 @@ def check_settings(
         )
     check_affinity(affinity, threshold, epsilon)
     check_vectors(vectors, color_weight=color_weight, grid=grid, affinity=affinity)
+
+
+def plain_weight(color_weight: float) -> float | str:
+    """A weight for settings: JSON has no infinity, and float() reads this word."""
+    return "inf" if math.isinf(color_weight) else float(color_weight)
 
 
 def _working_grid(features: Features, grid: str | int) -> tuple[tuple[int, int], tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepspec.checks import check_choice, check_whole
-from deepspec.decomposition import Decomposition, check_settings
+from deepspec.decomposition import Decomposition, check_settings, plain_weight
 from deepspec.decompositions import STAGES, Decomposer, Result, timed
 from deepspec.features import FeatureSource, named, settings_of
 from deepspec.graph import check_threads
@@ -136,8 +135,7 @@ def run(
     settings = {**settings_of(source), **graph, **options}
     if affinity != "threshold":
         del settings["threshold"], settings["epsilon"]
-    # As in a decomposition's settings: JSON has no infinity.
-    settings["color_weight"] = "inf" if math.isinf(color_weight) else float(color_weight)
+    settings["color_weight"] = plain_weight(color_weight)
     outputs = Outputs(output, task, settings, page=page, plots=plots)
     if not overwrite:
         outputs.check_settings()

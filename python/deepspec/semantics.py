@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from deepspec.classical import Classical
 from deepspec.clustering import CLUSTERINGS
 from deepspec.dataset_clusters import DatasetClusters
 from deepspec.dataset_run import DatasetRun, Progress, Segmentation
-from deepspec.decomposition import check_settings
+from deepspec.decomposition import check_settings, plain_weight
 from deepspec.features import FeatureSource, settings_of, takes_masks
 from deepspec.label_maps import ClusterMaps
 from deepspec.refine import REFINEMENTS
@@ -212,7 +211,7 @@ def _stages(
     """The stages of a method up to the vectors of segments."""
     of_features = {**settings_of(source.load()), "max_size": graph["max_size"]}
     if method == "deep-spectral":
-        of_graph = {**of_features, **graph, "color_weight": _plain(graph["color_weight"])}
+        of_graph = {**of_features, **graph, "color_weight": plain_weight(graph["color_weight"])}
         eigenvectors = Eigenvectors(run.root, source, of_graph, graph, run.threads)
         segments = Segments(run.root, of_segments, eigenvectors, run.threads)
         return [eigenvectors, segments, Crops(run.root, source, of_crops, segments, run.threads)]
@@ -266,8 +265,3 @@ def _with_whole_paths(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """Options whose file other processes find, wherever they run."""
     weights = backbone.get("weights")
     return {**backbone, **({} if weights is None else {"weights": str(Path(weights).absolute())})}
-
-
-def _plain(color_weight: float) -> float | str:
-    """JSON has no infinity."""
-    return "inf" if math.isinf(color_weight) else float(color_weight)
