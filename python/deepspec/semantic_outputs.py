@@ -176,7 +176,7 @@ def _around(
     """A segment with a cell around it, small: a sheet shows many."""
     box = box_of_cells(np.asarray(ndimage.binary_dilation(mask)), image.shape[:2], cell, 1.0)
     # Not a view, which would keep the whole image.
-    return images.shrink(crop(image, box, (64, 64)), 240).copy()
+    return np.array(images.shrink(crop(image, box, (64, 64)), 240))
 
 
 def _write_sheets(folder: Path, sheets: Sheets, names: Mapping[int, str]) -> None:
