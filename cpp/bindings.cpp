@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +22,7 @@
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "deepspec/sparse.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
@@ -83,8 +85,11 @@ class InterruptiblePool : public ds::ThreadPool {
           }) {}
 };
 
+constexpr std::array<ds::ColorSearch, 2> searches{{{20, 2.0}, {10, 0.1}}};
+constexpr std::size_t searched_neighbors = 30;
+
 std::size_t color_neighbors(const std::string& method) {
-    if (method == "knn") return 30;
+    if (method == "knn") return searched_neighbors;
     if (method == "knn_hsv") return 20;
     if (method == "random_walk") return 9;
     throw py::value_error("the colour affinity must be \"knn\", \"knn_hsv\" or \"random_walk\", got \"" +
@@ -93,7 +98,6 @@ std::size_t color_neighbors(const std::string& method) {
 
 ds::SparseMatrix make_color_graph(const Array<double>& image, const std::string& method,
                                   ds::ThreadPool& pool) {
-    constexpr std::array<ds::ColorSearch, 2> searches{{{20, 2.0}, {10, 0.1}}};
     const ds::ImageView view = image_view(image);
     const std::size_t n = view.height * view.width, neighbors = color_neighbors(method);
     ds::require_memory(ds::color_graph_bytes(n, neighbors),
@@ -121,6 +125,12 @@ double gram_bytes(const Features& features, const ds::GramOptions& options, int 
             return ds::feature_gram_bytes({side(0), side(1)}, side(2), options, threads);
         },
         features);
+}
+
+ds::GramOptions pixel_gram_options(std::pair<std::size_t, std::size_t> grid) {
+    return {.height = grid.first,
+            .width = grid.second,
+            .entries = ds::entries_to_try(grid.first * grid.second, false).front()};
 }
 
 Array<float> feature_gram(const Features& features, std::pair<std::size_t, std::size_t> grid, bool normalize,
@@ -157,14 +167,7 @@ struct SolveOptions {
     double tolerance;
 };
 
-py::dict solve(const ds::Laplacian& laplacian, const SolveOptions& options, ds::ThreadPool& pool) {
-    ds::Eigenpairs pairs;
-    {
-        const ds::Solver solver = ds::find_solver(options.solver);
-        const py::gil_scoped_release release;
-        pairs = ds::smallest_eigenpairs(laplacian, options.k, solver, {.tolerance = options.tolerance}, pool);
-    }
-    const std::vector<double>& degrees = laplacian.degrees();
+py::dict to_dict(ds::Eigenpairs pairs, const std::vector<double>& degrees) {
     const auto n = static_cast<py::ssize_t>(degrees.size());
     const auto found = static_cast<py::ssize_t>(pairs.values.size());
     py::dict result;
@@ -175,6 +178,16 @@ py::dict solve(const ds::Laplacian& laplacian, const SolveOptions& options, ds::
     result["n_products"] = pairs.n_products;
     result["converged"] = pairs.converged;
     return result;
+}
+
+py::dict solve(const ds::Laplacian& laplacian, const SolveOptions& options, ds::ThreadPool& pool) {
+    ds::Eigenpairs pairs;
+    {
+        const ds::Solver solver = ds::find_solver(options.solver);
+        const py::gil_scoped_release release;
+        pairs = ds::smallest_eigenpairs(laplacian, options.k, solver, {.tolerance = options.tolerance}, pool);
+    }
+    return to_dict(std::move(pairs), laplacian.degrees());
 }
 
 py::dict solve(const ds::Affinity& affinity, const SolveOptions& options, ds::ThreadPool& pool) {
@@ -202,7 +215,7 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
         colors = make_color_graph(*image, color, pool);
         view = colors.view();
     }
-    if (!features) return solve(ds::Affinity(nullptr, view, color_weight), solve_options, pool);
+    if (!features) return solve(ds::FusedAffinity(nullptr, view, color_weight), solve_options, pool);
     const auto bytes = [&](const ds::GramOptions& options) {
         return gram_bytes(*features, options, threads) + ds::TiledMatrix::product_bytes(n, k) +
                ds::eigenpairs_bytes(n, k);
@@ -213,7 +226,7 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
     // Nothing where the entries are too coarse.
     const auto solve_with = [&](const ds::GramOptions& options) -> std::optional<py::dict> {
         std::optional<ds::TiledMatrix> gram;
-        std::optional<ds::Affinity> affinity;
+        std::optional<ds::FusedAffinity> affinity;
         std::optional<ds::Laplacian> graph;
         const ds::LaplacianKind kind = to_kind(laplacian);
         {
@@ -264,7 +277,8 @@ py::dict sparse_eigenpairs(const Csr& affinity, std::size_t k, const std::string
     const auto n = static_cast<std::size_t>(std::get<0>(affinity).size() - 1);
     ds::require_memory(ds::eigenpairs_bytes(n, k), "the eigenproblem of " + std::to_string(n) + " vertices");
     InterruptiblePool pool(threads);
-    return solve(ds::Affinity(nullptr, csr_view(affinity), 1.0), {k, laplacian, solver, tolerance}, pool);
+    return solve(ds::FusedAffinity(nullptr, csr_view(affinity), 1.0), {k, laplacian, solver, tolerance},
+                 pool);
 }
 
 py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::string& laplacian,
@@ -282,7 +296,110 @@ py::dict dense_eigenpairs(const Matrix& affinity, std::size_t k, const std::stri
             return ds::pack_dense(data, n, pool);
         },
         affinity);
-    return solve(ds::Affinity(&packed, std::nullopt, 0.0), {k, laplacian, solver, tolerance}, pool);
+    return solve(ds::FusedAffinity(&packed, std::nullopt, 0.0), {k, laplacian, solver, tolerance}, pool);
+}
+
+using Pixels = Array<std::uint8_t>;
+
+std::vector<double> unit_colors(const Pixels& image) {
+    std::vector<double> colors(static_cast<std::size_t>(image.size()));
+    for (std::size_t i = 0; i < colors.size(); ++i) colors[i] = image.data()[i] / 255.0;
+    return colors;
+}
+
+// Without colours every pixel is its own vertex.
+ds::OrderedGraph pixel_graph(const Pixels& image, bool with_colors, ds::ThreadPool& pool) {
+    const auto height = static_cast<std::size_t>(image.shape(0)),
+               width = static_cast<std::size_t>(image.shape(1));
+    if (with_colors) {
+        const std::vector<double> colors = unit_colors(image);
+        return ds::ordered_knn_color_graph({colors.data(), height, width}, searches, pool);
+    }
+    ds::OrderedGraph graph{{height * width, std::vector<std::int64_t>(height * width + 1), {}, {}},
+                           std::vector<std::int32_t>(height * width)};
+    std::iota(graph.order.begin(), graph.order.end(), 0);
+    return graph;
+}
+
+// From an order of vertices to the image's.
+void to_pixels(ds::Eigenpairs& pairs, std::vector<double>& degrees, const std::vector<std::int32_t>& order) {
+    const std::size_t n = order.size();
+    std::vector<float> numbers(n);
+    for (float* vector = pairs.vectors.data(); vector != pairs.vectors.data() + pairs.vectors.size();
+         vector += n) {
+        for (std::size_t v = 0; v < n; ++v) numbers[static_cast<std::size_t>(order[v])] = vector[v];
+        std::copy(numbers.begin(), numbers.end(), vector);
+    }
+    const std::vector<double> ordered = std::exchange(degrees, std::vector<double>(n));
+    for (std::size_t v = 0; v < n; ++v) degrees[static_cast<std::size_t>(order[v])] = ordered[v];
+}
+
+// `features` with `grid`, the cells to join, is lifted to the pixels; `gram` is sampled; neither leaves the
+// colours. A cell covers `cell` pixels (height, width).
+py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& features,
+                          const std::optional<Array<float>>& gram, std::pair<std::size_t, std::size_t> grid,
+                          std::pair<double, double> cell, double feature_weight, double color_weight,
+                          std::size_t k, double tolerance, std::uint64_t seed, int threads,
+                          const py::object& poll, const py::object& watch) {
+    InterruptiblePool pool(threads, poll);
+    ds::SolverOptions options{.tolerance = tolerance};
+    if (!watch.is_none())
+        options.watch = [&](std::size_t n_products, double excess) {
+            const py::gil_scoped_acquire gil;
+            watch(n_products, excess);
+        };
+    ds::Eigenpairs pairs;
+    std::vector<double> degrees;
+    {
+        const py::gil_scoped_release release;
+        const ds::OrderedGraph graph = pixel_graph(image, color_weight > 0.0, pool);
+        const ds::Cells cells{{grid.first, grid.second}, cell.first, cell.second};
+        std::optional<ds::TiledMatrix> affinity_of_cells;
+        std::unique_ptr<ds::PixelFeatures> part;
+        if (features || gram) {
+            ds::Interpolation lift(cells, static_cast<std::size_t>(image.shape(1)), graph.order);
+            if (gram) {
+                part = std::make_unique<ds::SampledFeatures>(gram->data(), std::move(lift), seed);
+            } else {
+                affinity_of_cells.emplace(gram_of(*features, pixel_gram_options(grid), pool));
+                part = std::make_unique<ds::LiftedFeatures>(*affinity_of_cells, std::move(lift));
+            }
+        }
+        const ds::PixelAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
+        const ds::Laplacian laplacian(affinity, ds::LaplacianKind::normalized, pool);
+        pairs = ds::smallest_eigenpairs(laplacian, k, ds::largest_eigenpairs_filtered, options, pool);
+        degrees = laplacian.degrees();
+        to_pixels(pairs, degrees, graph.order);
+    }
+    return to_dict(std::move(pairs), degrees);
+}
+
+// relu(F F^T), divided by its largest entry, times vectors (m, p).
+Array<double> feature_products(const Features& features, const Array<double>& vectors,
+                               std::pair<std::size_t, std::size_t> grid, int threads) {
+    InterruptiblePool pool(threads);
+    const auto count = static_cast<std::size_t>(vectors.shape(0)),
+               n = static_cast<std::size_t>(vectors.shape(1));
+    std::vector<double> products(count * n);
+    const double* const x = vectors.data();
+    {
+        const py::gil_scoped_release release;
+        const ds::TiledMatrix gram = gram_of(features, pixel_gram_options(grid), pool);
+        ds::FusedAffinity(&gram, std::nullopt, 0.0).multiply(x, products.data(), pool, count, n);
+    }
+    return to_array(std::move(products), {vectors.shape(0), vectors.shape(1)});
+}
+
+// At most, of one call of `pixel_eigenpairs`, beside its arguments.
+double pixel_eigenpairs_bytes(std::size_t n_pixels, const std::optional<Features>& features, bool sampled,
+                              std::pair<std::size_t, std::size_t> grid, std::size_t k, int threads) {
+    const double cells = features ? gram_bytes(*features, pixel_gram_options(grid), threads) : 0.0;
+    const auto n = static_cast<double>(n_pixels);
+    const double graph = ds::ordered_color_graph_bytes(n_pixels, searched_neighbors);
+    // Of the graph, at most twice its neighbours stay, of 5 bytes.
+    const double solve = ds::PixelAffinity::bytes(n_pixels, grid.first * grid.second, sampled) +
+                         ds::filtered_eigenpairs_bytes(n_pixels, k) + 10.0 * searched_neighbors * n;
+    return cells + std::max(graph, solve);
 }
 
 Array<float> dense_crf(const Array<std::uint8_t>& image, const Array<float>& unary, double bilateral_weight,
@@ -367,6 +484,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
           py::arg("max_memory"), py::arg("threads"), py::arg("poll") = py::none());
     m.def("eigenpairs_bytes", &eigenpairs_bytes, py::arg("features"), py::kw_only(), py::arg("grid"),
           py::arg("k"), py::arg("threads"));
+    m.def("feature_products", &feature_products, py::arg("features"), py::arg("vectors"), py::kw_only(),
+          py::arg("grid"), py::arg("threads"));
+    m.def("pixel_eigenpairs", &pixel_eigenpairs, py::arg("image"), py::kw_only(), py::arg("features"),
+          py::arg("gram"), py::arg("grid"), py::arg("cell"), py::arg("feature_weight"),
+          py::arg("color_weight"), py::arg("k"), py::arg("tolerance"), py::arg("seed"), py::arg("threads"),
+          py::arg("poll") = py::none(), py::arg("watch") = py::none());
+    m.def("pixel_eigenpairs_bytes", &pixel_eigenpairs_bytes, py::arg("n_pixels"), py::kw_only(),
+          py::arg("features"), py::arg("sampled"), py::arg("grid"), py::arg("k"), py::arg("threads"));
     m.def("dense_crf", &dense_crf, py::arg("image"), py::arg("unary"), py::kw_only(),
           py::arg("bilateral_weight"), py::arg("bilateral_xy"), py::arg("bilateral_rgb"),
           py::arg("gaussian_weight"), py::arg("gaussian_xy"), py::arg("n_iterations"), py::arg("threads"));

@@ -64,7 +64,7 @@ class Problem {
         for (const Entries entries : entries_to_try(n(), bfloat16)) {
             if (entries != Entries::float32 && !has_memory(bytes(entries, bfloat16))) continue;
             const TiledMatrix dense = gram(entries, bfloat16);
-            const Affinity affinity(&dense, colors.view(), color_weight);
+            const FusedAffinity affinity(&dense, colors.view(), color_weight);
             const Laplacian laplacian(affinity, LaplacianKind::normalized, pool_);
             const SolverOptions solver_options;
             if (!laplacian.tolerates(entries, solver_options.tolerance)) continue;
@@ -192,8 +192,8 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
 
     const TiledMatrix dense = problem.gram(solution.entries);
     const SparseMatrix sparse = problem.color_graph();
-    const Affinity color(nullptr, sparse.view(), color_weight);
-    const Affinity affinity(&dense, sparse.view(), color_weight);
+    const FusedAffinity color(nullptr, sparse.view(), color_weight);
+    const FusedAffinity affinity(&dense, sparse.view(), color_weight);
     const Laplacian laplacian(affinity, LaplacianKind::normalized, pool);
     constexpr std::size_t entry_bytes = sizeof sparse.columns[0] + sizeof sparse.values[0];
     const double sparse_gigabytes = 1e-9 * static_cast<double>(sparse.values.size() * entry_bytes);

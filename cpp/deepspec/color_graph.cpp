@@ -48,11 +48,20 @@ struct PointSearch {
     std::size_t neighbors;
 };
 
-// The neighbours of every point: those of the first search, then those of the next.
 template <std::size_t D>
-Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
-    std::vector<std::optional<KdTree<D>>> trees(searches.size());
+using Trees = std::vector<std::optional<KdTree<D>>>;
+
+template <std::size_t D>
+Trees<D> plant(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
+    Trees<D> trees(searches.size());
     pool.run(trees.size(), [&](std::size_t s) { trees[s].emplace(searches[s].points); });
+    return trees;
+}
+
+// The neighbours of every point, those of the first search, then those of the next, in row row_of(point).
+template <std::size_t D, class RowOf>
+Rows find_neighbors(const Trees<D>& trees, std::span<const PointSearch<D>> searches, RowOf row_of,
+                    ThreadPool& pool) {
     std::vector<std::size_t> offsets;
     std::size_t length = 0;
     for (const PointSearch<D>& search : searches) {
@@ -65,7 +74,31 @@ Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) 
     pool.run(searches.size() * n_blocks, [&](std::size_t task) {
         const std::size_t s = task / n_blocks, begin = task % n_blocks * leaf_block;
         trees[s]->search(begin, std::min(begin + leaf_block, n_leaves), searches[s].neighbors,
-                         [&](std::size_t i) { return rows.of(i).data() + offsets[s]; });
+                         [&](std::size_t i) { return rows.of(row_of(i)).data() + offsets[s]; });
+    });
+    return rows;
+}
+
+template <std::size_t D>
+Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
+    const auto same = [](std::size_t i) { return i; };
+    return find_neighbors(plant(searches, pool), searches, same, pool);
+}
+
+// The same between points in the order of the last tree, whose neighbours lie far apart in the image.
+template <std::size_t D>
+Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<std::int32_t>& order,
+                            ThreadPool& pool) {
+    const Trees<D> trees = plant<D>(searches, pool);
+    order.assign(trees.back()->order().begin(), trees.back()->order().end());
+    std::vector<std::int32_t> numbers(order.size());
+    for (std::size_t v = 0; v < order.size(); ++v)
+        numbers[static_cast<std::size_t>(order[v])] = static_cast<std::int32_t>(v);
+    const auto number = [&](std::size_t i) { return static_cast<std::size_t>(numbers[i]); };
+    Rows rows = find_neighbors<D>(trees, searches, number, pool);
+    pool.for_blocks(rows.size(), row_block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i)
+            for (std::int32_t& j : rows.of(i)) j = numbers[static_cast<std::size_t>(j)];
     });
     return rows;
 }
@@ -108,26 +141,65 @@ struct CountedRows {
     }
 };
 
-// The symmetric graph of the rows and their transpose; value(i, j, count) gives an entry, 0 leaves it out.
-template <class Value>
-SparseMatrix symmetric_graph(Rows found, Value value, ThreadPool& pool) {
+// Rows and their transpose, of which row i together has each column once.
+struct SymmetricRows {
+    CountedRows forward, backward;
+
+    std::vector<std::int64_t> row_starts() const {
+        std::vector<std::int64_t> starts(forward.rows.size() + 1);
+        for (std::size_t i = 0; i < forward.rows.size(); ++i)
+            starts[i + 1] = starts[i] + static_cast<std::int64_t>(forward.lengths[i] + backward.lengths[i]);
+        return starts;
+    }
+};
+
+// keep(i, j, count) says which entries are wanted.
+template <class Keep>
+SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     const std::size_t n = found.size();
     CountedRows backward{transposed(found)};
-    CountedRows forward{std::move(found)};
+    SymmetricRows result{{std::move(found)}, std::move(backward)};
     pool.for_blocks(n, std::max(row_block, n / 256), [&](std::size_t begin, std::size_t end) {
         std::vector<std::uint8_t> tally(n);
         for (std::size_t i = begin; i < end; ++i) {
-            const auto keep = [&](std::size_t j, int count) { return value(i, j, count) > 0.0; };
-            for (CountedRows* part : {&forward, &backward})
+            for (CountedRows* part : {&result.forward, &result.backward})
                 for (const std::int32_t j : part->rows.of(i)) ++tally[static_cast<std::size_t>(j)];
-            for (CountedRows* part : {&forward, &backward}) part->condense(i, tally, keep);
+            for (CountedRows* part : {&result.forward, &result.backward})
+                part->condense(i, tally, [&](std::size_t j, int count) { return keep(i, j, count); });
         }
     });
+    return result;
+}
 
-    SparseMatrix graph{n, std::vector<std::int64_t>(n + 1), {}, {}};
-    for (std::size_t i = 0; i < n; ++i)
-        graph.row_starts[i + 1] =
-            graph.row_starts[i] + static_cast<std::int64_t>(forward.lengths[i] + backward.lengths[i]);
+CountMatrix count_matrix(Rows found, ThreadPool& pool) {
+    const auto all = [](std::size_t, std::size_t, int) { return true; };
+    SymmetricRows rows = symmetric_rows(std::move(found), all, pool);
+    CountMatrix graph{rows.forward.rows.size(), rows.row_starts(), {}, {}};
+    graph.columns.resize(static_cast<std::size_t>(graph.row_starts.back()));
+    graph.counts.resize(graph.columns.size());
+    pool.for_blocks(graph.n, row_block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            auto slot = graph.row_starts[i];
+            for (const CountedRows* part : {&rows.forward, &rows.backward}) {
+                const auto length = static_cast<std::ptrdiff_t>(part->lengths[i]);
+                const auto from = part->rows.starts[i];
+                std::copy_n(part->rows.columns.begin() + from, length, graph.columns.begin() + slot);
+                std::copy_n(part->counts.begin() + from, length, graph.counts.begin() + slot);
+                slot += length;
+            }
+        }
+    });
+    return graph;
+}
+
+// The symmetric graph of the rows and their transpose; value(i, j, count) gives an entry, 0 leaves it out.
+template <class Value>
+SparseMatrix symmetric_graph(Rows found, Value value, ThreadPool& pool) {
+    const auto keep = [&](std::size_t i, std::size_t j, int count) { return value(i, j, count) > 0.0; };
+    const SymmetricRows rows = symmetric_rows(std::move(found), keep, pool);
+    const auto& [forward, backward] = rows;
+    const std::size_t n = forward.rows.size();
+    SparseMatrix graph{n, rows.row_starts(), {}, {}};
     graph.columns.resize(static_cast<std::size_t>(graph.row_starts[n]));
     graph.values.resize(graph.columns.size());
     // Transposed once more, which a symmetric graph does not notice, columns ascend.
@@ -181,9 +253,7 @@ void require_neighbors(std::size_t neighbors) {
     if (neighbors == 0) throw std::invalid_argument("neighbors must be at least 1, got 0");
 }
 
-}  // namespace
-
-SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searches, ThreadPool& pool) {
+std::vector<PointSearch<5>> color_points(ImageView image, std::span<const ColorSearch> searches) {
     // Twice as many fit in the counts.
     if (searches.empty() || searches.size() > 127)
         throw std::invalid_argument("searches must be 1 to 127, got " + std::to_string(searches.size()));
@@ -203,9 +273,23 @@ SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searc
             }
         }
     }
+    return point_searches;
+}
+
+}  // namespace
+
+SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searches, ThreadPool& pool) {
     return symmetric_graph(
-        find_neighbors<5>(point_searches, pool),
+        find_neighbors<5>(color_points(image, searches), pool),
         [](std::size_t, std::size_t, int count) { return static_cast<double>(count); }, pool);
+}
+
+OrderedGraph ordered_knn_color_graph(ImageView image, std::span<const ColorSearch> searches,
+                                     ThreadPool& pool) {
+    OrderedGraph graph;
+    graph.matrix =
+        count_matrix(find_ordered_neighbors(color_points(image, searches), graph.order, pool), pool);
+    return graph;
 }
 
 SparseMatrix knn_hsv_color_graph(ImageView image, std::size_t neighbors, ThreadPool& pool) {
@@ -257,6 +341,11 @@ double color_graph_bytes(std::size_t n_pixels, std::size_t neighbors) {
     // A neighbour is a column and a count, the same in the transpose, and up to two entries of 12 bytes; a
     // pixel is a point of a few searches, the same in trees, and its place in the rows.
     return static_cast<double>(n_pixels) * static_cast<double>(34 * neighbors + 320);
+}
+
+double ordered_color_graph_bytes(std::size_t n_pixels, std::size_t neighbors) {
+    // As above, but points and trees are gone when entries of 5 bytes are written.
+    return static_cast<double>(n_pixels) * static_cast<double>(20 * neighbors + 60);
 }
 
 }  // namespace deepspec

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "deepspec/columns.hpp"
 #include "deepspec/kernels/kernels.hpp"
 
 namespace deepspec {
@@ -155,7 +156,11 @@ class ComponentSearch {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
-        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_};
+        const auto take_out = [this](double* x, std::size_t n_vectors, std::size_t stride) {
+            if (stride == length_) return project(x, n_vectors);
+            for (std::size_t v = 0; v < n_vectors; ++v) take_out_known(x + v * stride);
+        };
+        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_, take_out};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
@@ -183,7 +188,8 @@ class ComponentSearch {
             look.tolerance = std::max(options.tolerance, gap);
             const std::vector<Candidate> glimpse = search(1, solver, look);
             if (glimpse.empty() || glimpse.front().value > found.back().value + look.tolerance) return;
-            std::vector<Candidate> next = search(1, solver, options);
+            std::vector<Candidate> next =
+                look.tolerance > options.tolerance ? search(1, solver, options) : glimpse;
             if (next.empty() || next.front().value >= found.back().value - options.tolerance) return;
             add_known(next.front().vector);
             found.back() = std::move(next.front());
@@ -205,15 +211,19 @@ class ComponentSearch {
 
     // The components along what is known of `count` vectors that are length_ numbers apart.
     std::vector<double> along_known(const double* x, std::size_t count) const {
-        const std::size_t n_known = known_.size() / length_;
-        std::vector<double> along(count * n_known);
-        kernels::selected().dots(known_.data(), length_, n_known, x, count, length_, along.data());
-        return along;
+        return columns::dots(known_.data(), known_.size() / length_, x, count, length_, pool_);
     }
 
     void subtract_known(const std::vector<double>& along, double* x, std::size_t count) const {
-        kernels::selected().subtract(known_.data(), length_, known_.size() / length_, along.data(), x, count,
-                                     length_);
+        columns::subtract(known_.data(), known_.size() / length_, along.data(), x, count, length_, pool_);
+    }
+
+    // The same for a vector without padding.
+    void take_out_known(double* x) {
+        padded_.resize(length_, 0.0);
+        std::copy_n(x, size(), padded_.data());
+        project(padded_.data());
+        std::copy_n(padded_.data(), size(), x);
     }
 
     void project(double* x, std::size_t count = 1) const { subtract_known(along_known(x, count), x, count); }
@@ -262,7 +272,10 @@ class ComponentSearch {
                     y[v * length_ + i] = product_[v * n + component_.vertices[i]];
         }
         for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = v * length_; i < v * length_ + size(); ++i) y[i] = 2.0 * x[i] - y[i];
+            columns::for_pieces(size(), 2, pool_, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t i = v * length_ + begin; i < v * length_ + end; ++i)
+                    y[i] = 2.0 * x[i] - y[i];
+            });
     }
 
     const Laplacian& laplacian_;
@@ -389,6 +402,10 @@ double eigenpairs_bytes(std::size_t n, std::size_t k) {
     const double search = rows * static_cast<double>(krylov_dimension(n, k) + 3 * k + 10);
     const double dense = needs_dense(n, k) ? 4.0 * rows * rows : 0.0;
     return sizeof(double) * std::max(search, dense);
+}
+
+double filtered_eigenpairs_bytes(std::size_t n, std::size_t k) {
+    return sizeof(double) * static_cast<double>(n) * static_cast<double>(filtered_dimension(k) + 4 * k + 20);
 }
 
 }  // namespace deepspec

@@ -18,12 +18,16 @@ struct SymmetricOperator {
     std::vector<double> start;  // vectors, one after the other, of which a solver takes as many as it needs
     bool nearly_right = false;  // they are orthonormal, nearly eigenvectors, and as many as are wanted
     ThreadPool& pool;           // for what a solver does with long vectors beside
+    // Takes out of vectors what the operator leaves out of its results but for rounding.
+    std::function<void(double* x, std::size_t count, std::size_t stride)> project = {};
 };
 
 struct SolverOptions {
     double tolerance = 1e-5;           // on |A u - theta u| for unit u
     std::size_t max_products = 10000;  // then the search ends with what has converged
     std::size_t block = 2;             // vectors that the native solver multiplies at a time
+    // Called with the products so far and by how much the largest residual is above what is wanted.
+    std::function<void(std::size_t, double)> watch = {};
 };
 
 // Unit, orthogonal vectors, one after the other; values descending.
@@ -47,6 +51,14 @@ constexpr std::size_t krylov_dimension(std::size_t n, std::size_t count) {
 // Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22,
 // 2000).
 RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+
+// The same with a Chebyshev polynomial of the operator (Zhou and Saad, SIAM J. Matrix Anal. Appl. 29, 2007):
+// a few times as many products for each vector, and a fraction of the vectors to keep orthogonal. For
+// operators whose product costs no more than some tens of operations a row.
+RitzPairs largest_eigenpairs_filtered(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+
+// Vectors it holds.
+constexpr std::size_t filtered_dimension(std::size_t count) { return 2 * count + 24; }
 
 // Spectra's implicitly restarted Lanczos.
 RitzPairs largest_eigenpairs_spectra(const SymmetricOperator&, std::size_t count, const SolverOptions&);
@@ -79,5 +91,6 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
 
 // Bytes smallest_eigenpairs takes beside the affinity.
 double eigenpairs_bytes(std::size_t n, std::size_t k);
+double filtered_eigenpairs_bytes(std::size_t n, std::size_t k);
 
 }  // namespace deepspec

@@ -31,6 +31,9 @@ class KdTree {
 
     std::size_t n_leaves() const { return leaves_.size(); }
 
+    // The points, leaf after leaf: near ones are not far apart.
+    std::span<const std::int32_t> order() const { return order_; }
+
     // Writes the k <= n nearest points of each point i in the leaves [begin, end), i among them, in no order
     // to place(i).
     template <class Place>

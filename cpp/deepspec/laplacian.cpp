@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "deepspec/columns.hpp"
+
 namespace deepspec {
 namespace {
 
@@ -52,8 +54,8 @@ std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, 
 
 }  // namespace
 
-Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
-                   double uniform)
+FusedAffinity::FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
+                             double uniform)
     : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight), uniform_(uniform) {
     if (dense == nullptr && !sparse)
         throw std::invalid_argument("an affinity needs a dense or a sparse part");
@@ -63,8 +65,8 @@ Affinity::Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, d
                                     " and " + std::to_string(sparse->n) + " rows");
 }
 
-void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
-                        Detail detail) const {
+void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                             std::size_t stride, Detail detail) const {
     std::optional<TiledMatrix::Product> dense;
     if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride, detail);
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
@@ -94,8 +96,8 @@ void Affinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_
 }
 
 template <std::size_t COUNT>
-void Affinity::multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
-                               std::size_t end) const {
+void FusedAffinity::multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
+                                    std::size_t end) const {
     const std::int32_t* const columns = sparse_->columns;
     const double* const values = sparse_->values;
     constexpr std::size_t lanes = 4;  // one sum would wait for its own additions
@@ -118,7 +120,7 @@ void Affinity::multiply_sparse(const double* x, double* y, std::size_t stride, s
     }
 }
 
-void Affinity::visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const {
+void FusedAffinity::visit_edges(const Visit& visit) const {
     constexpr std::size_t side = TiledMatrix::tile_size;
     std::array<float, side> entries;
     // Row after row, both parts of it: an answer rarely needs more than the first.
@@ -178,20 +180,23 @@ void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t 
                       Detail detail) const {
     const std::size_t n = size();
     Buffer<double> weighted(count * n), products(count * n);
-    for (std::size_t vector = 0; vector < count; ++vector)
-        for (std::size_t i = 0; i < n; ++i)
-            weighted.data()[vector * n + i] = factors_[i] * x[vector * stride + i];
+    const auto for_rows = [&](const auto& body) {
+        for (std::size_t vector = 0; vector < count; ++vector)
+            columns::for_pieces(n, 4, pool, [&, vector](std::size_t begin, std::size_t end) {
+                for (std::size_t i = begin; i < end; ++i) body(vector, i);
+            });
+    };
+    for_rows([&](std::size_t vector, std::size_t i) {
+        weighted.data()[vector * n + i] = factors_[i] * x[vector * stride + i];
+    });
     affinity_.multiply(weighted.data(), products.data(), pool, count, n, detail);
     const double inverse_scale = 1.0 / scale_;
-    for (std::size_t vector = 0; vector < count; ++vector) {
-        const double* in = x + vector * stride;
-        const double* product = products.data() + vector * n;
-        double* out = y + vector * stride;
-        if (kind_ == LaplacianKind::normalized)
-            for (std::size_t i = 0; i < n; ++i) out[i] = in[i] - factors_[i] * product[i];
-        else
-            for (std::size_t i = 0; i < n; ++i) out[i] = (degrees_[i] * in[i] - product[i]) * inverse_scale;
-    }
+    const bool normalized = kind_ == LaplacianKind::normalized;
+    for_rows([&](std::size_t vector, std::size_t i) {
+        const double in = x[vector * stride + i], product = products.data()[vector * n + i];
+        y[vector * stride + i] =
+            normalized ? in - factors_[i] * product : (degrees_[i] * in - product) * inverse_scale;
+    });
 }
 
 bool Laplacian::tolerates(Entries entries, double tolerance) const {

@@ -11,27 +11,45 @@
 
 namespace deepspec {
 
+// A symmetric matrix W without negative entries, as an operator.
+class Affinity {
+  public:
+    virtual ~Affinity() = default;
+
+    virtual std::size_t size() const = 0;
+
+    // Y = W X for `count` vectors, `stride` numbers apart; the same bits for any number of threads.
+    virtual void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                          Detail detail = Detail::full) const = 0;
+
+    void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, size()); }
+
+    // visit(i, j, entry) for positive entries (or less than them), enough of them to tell what is connected.
+    // Ends when it returns false.
+    using Visit = std::function<bool(std::size_t, std::size_t, double)>;
+    virtual void visit_edges(const Visit& visit) const = 0;
+
+    // Whether a product can be coarse.
+    virtual bool has_coarse() const { return false; }
+};
+
 // W = dense + sparse_weight * sparse + uniform, either part optional: the features' affinity and the
 // colour's, fused but kept apart in memory, and what joins every two vertices. Refers to both parts; they
 // must outlive it.
-class Affinity {
+class FusedAffinity : public Affinity {
   public:
-    Affinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
-             double uniform = 0.0);
+    FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
+                  double uniform = 0.0);
 
-    std::size_t size() const { return n_; }
-    bool has_coarse() const { return dense_ != nullptr && dense_->has_coarse(); }
+    std::size_t size() const override { return n_; }
+    bool has_coarse() const override { return dense_ != nullptr && dense_->has_coarse(); }
 
-    // y = W x, the same bits for any number of threads.
-    void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, n_); }
-
-    // The same for `count` vectors, `stride` numbers apart.
+    using Affinity::multiply;
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
-                  Detail detail = Detail::full) const;
+                  Detail detail = Detail::full) const override;
 
-    // visit(i, j, entry) for the positive entries of either part, weighted; each dense one once. Ends when it
-    // returns false.
-    void visit_edges(const std::function<bool(std::size_t, std::size_t, double)>& visit) const;
+    // All of them, those of either part, weighted; each dense one once.
+    void visit_edges(const Visit& visit) const override;
 
   private:
     // Rows of the sparse part times COUNT vectors, which are (n, COUNT); those of y lie `stride` apart.

@@ -23,4 +23,13 @@ struct SparseMatrix {
     SparseView view() const { return {n, row_starts.data(), columns.data(), values.data()}; }
 };
 
+// A symmetric n x n matrix of small whole numbers, in compressed sparse rows of five bytes an entry; columns
+// in any order, each once in a row.
+struct CountMatrix {
+    std::size_t n = 0;
+    std::vector<std::int64_t> row_starts;
+    std::vector<std::int32_t> columns;
+    std::vector<std::uint8_t> counts;
+};
+
 }  // namespace deepspec

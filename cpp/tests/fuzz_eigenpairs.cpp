@@ -151,7 +151,7 @@ struct Problem {
         for (std::size_t i = 0; i < n * n; ++i) w.entries[i] += sparse_weight * entries[i];
     }
 
-    Affinity affinity() const {
+    FusedAffinity affinity() const {
         return {dense ? &*dense : nullptr, sparse ? std::optional(sparse->view()) : std::nullopt,
                 sparse_weight};
     }
@@ -261,7 +261,7 @@ void check_same(const Eigenpairs& a, const Eigenpairs& b) {
 void try_laplacian(Random& random) {
     const std::size_t n = random.size(1, 400);
     const Problem problem(n, random);
-    const Affinity affinity = problem.affinity();
+    const FusedAffinity affinity = problem.affinity();
     const DenseLaplacian expected(problem);
     ThreadPool pool(static_cast<int>(random.between(1, 4))), other(static_cast<int>(random.between(1, 4)));
     Dense edges(n);
@@ -332,7 +332,7 @@ void try_eigenpairs(Random& random) {
                                 random.chance(0.8) ? 10000 : random.size(1, 200), random.between(1, 3)};
     const std::string solver_name = random.pick({"native", "native", "spectra"});
     const Solver solver = find_solver(solver_name);
-    const Affinity affinity = problem.affinity();
+    const FusedAffinity affinity = problem.affinity();
     const auto solve = [&] {
         ThreadPool pool(static_cast<int>(random.between(1, 4)));
         const Laplacian laplacian(affinity, problem.kind, pool);

@@ -76,7 +76,7 @@ std::vector<double> long_job(ThreadPool& pool, std::size_t subject, std::size_t 
     const ColorSearch searches[] = {{20, 2.0}, {10, 0.1}};
     const SparseMatrix graph = knn_color_graph({pixels.data(), side, side}, searches, pool);
     if (subject == 1) return graph.values;
-    const Affinity affinity(nullptr, graph.view(), 1.0);
+    const FusedAffinity affinity(nullptr, graph.view(), 1.0);
     const Laplacian laplacian(affinity, LaplacianKind::normalized, pool);
     return smallest_eigenpairs(laplacian, 5, find_solver("native"), {1e-8, 10000}, pool).values;
 }

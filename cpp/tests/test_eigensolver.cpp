@@ -87,7 +87,7 @@ SolverOptions in_blocks(SolverOptions options) {
 
 Eigenpairs solve(const SparseMatrix& graph, std::size_t k, const Problem& problem = {}) {
     ThreadPool pool(2);
-    const Affinity affinity(nullptr, graph.view(), 1.0);
+    const FusedAffinity affinity(nullptr, graph.view(), 1.0);
     const Laplacian laplacian(affinity, problem.kind, pool);
     const Eigenpairs pairs =
         smallest_eigenpairs(laplacian, k, problem.solver, in_blocks(problem.options), pool);
@@ -257,7 +257,7 @@ struct FusedProblem {
     ThreadPool pool;
     TiledMatrix dense;
     SparseMatrix sparse;
-    Affinity affinity;
+    FusedAffinity affinity;
 
     FusedProblem(const PhotographLike& photograph, double color_weight, int threads = 2)
         : pool(threads),
@@ -339,7 +339,7 @@ void a_search_can_be_cancelled() {
     ThreadPool pool(2, [&] {
         if (solving) throw std::runtime_error("interrupted");
     });
-    const Affinity affinity(nullptr, path.view(), 1.0);
+    const FusedAffinity affinity(nullptr, path.view(), 1.0);
     const Laplacian laplacian(affinity, LaplacianKind::normalized, pool);
     solving = true;
     CHECK_THROWS(std::runtime_error, "interrupted",

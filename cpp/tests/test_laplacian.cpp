@@ -65,13 +65,14 @@ void affinity_adds_its_parts() {
             CHECK(other == y);
         }
     };
-    check(Affinity(&dense, second.view(), 10.0), fuse(first, second, 10.0));
-    check(Affinity(&dense, std::nullopt, 1.0), graphs::to_dense(first));
-    check(Affinity(nullptr, second.view(), 2.5), fuse(none, second, 2.5));
+    check(FusedAffinity(&dense, second.view(), 10.0), fuse(first, second, 10.0));
+    check(FusedAffinity(&dense, std::nullopt, 1.0), graphs::to_dense(first));
+    check(FusedAffinity(nullptr, second.view(), 2.5), fuse(none, second, 2.5));
 
     const SparseMatrix small = random_graph(3, 3);
-    CHECK_THROWS(std::invalid_argument, "got 1100 and 3 rows", Affinity(&dense, small.view(), 1.0));
-    CHECK_THROWS(std::invalid_argument, "a dense or a sparse part", Affinity(nullptr, std::nullopt, 1.0));
+    CHECK_THROWS(std::invalid_argument, "got 1100 and 3 rows", FusedAffinity(&dense, small.view(), 1.0));
+    CHECK_THROWS(std::invalid_argument, "a dense or a sparse part",
+                 FusedAffinity(nullptr, std::nullopt, 1.0));
 }
 
 void components_follow_positive_entries() {
@@ -85,22 +86,22 @@ void components_follow_positive_entries() {
     const SparseMatrix bridge = graphs::from_edges(7, {{2, 5}, {6, 6}, {0, 6, 0.0}});
     const TiledMatrix dense = pack(triangles);
     const Numbers apart{0, 0, 0, 1, 1, 1, 2}, joined{0, 0, 0, 0, 0, 0, 1};
-    CHECK(components(Affinity(nullptr, triangles.view(), 1.0)) == apart);
-    CHECK(components(Affinity(&dense, std::nullopt, 1.0)) == apart);
-    CHECK(components(Affinity(&dense, bridge.view(), 1.0)) == joined);
-    CHECK(components(Affinity(&dense, bridge.view(), 0.0)) == apart);
+    CHECK(components(FusedAffinity(nullptr, triangles.view(), 1.0)) == apart);
+    CHECK(components(FusedAffinity(&dense, std::nullopt, 1.0)) == apart);
+    CHECK(components(FusedAffinity(&dense, bridge.view(), 1.0)) == joined);
+    CHECK(components(FusedAffinity(&dense, bridge.view(), 0.0)) == apart);
 
     // The bridge's entry of the Laplacian is -1e-6 / (2 + 1e-6).
-    CHECK(components(Affinity(&dense, bridge.view(), 1e-6), 4e-7) == joined);
-    CHECK(components(Affinity(&dense, bridge.view(), 1e-6), 6e-7) == apart);
+    CHECK(components(FusedAffinity(&dense, bridge.view(), 1e-6), 4e-7) == joined);
+    CHECK(components(FusedAffinity(&dense, bridge.view(), 1e-6), 6e-7) == apart);
 
     const SparseMatrix interleaved = graphs::from_edges(6, {{4, 2}, {2, 0}, {5, 3}, {3, 1}});
-    CHECK(components(Affinity(nullptr, interleaved.view(), 1.0)) == (Numbers{0, 1, 0, 1, 0, 1}));
+    CHECK(components(FusedAffinity(nullptr, interleaved.view(), 1.0)) == (Numbers{0, 1, 0, 1, 0, 1}));
     // A path across several tiles; what lies beyond n in the last one joins nothing.
     const TiledMatrix path = pack(graphs::from_edges(300, graphs::path(299)));
     Numbers expected(300, 0);
     expected.back() = 1;
-    CHECK(components(Affinity(&path, std::nullopt, 1.0)) == expected);
+    CHECK(components(FusedAffinity(&path, std::nullopt, 1.0)) == expected);
 }
 
 void degrees_are_row_sums() {
@@ -108,7 +109,7 @@ void degrees_are_row_sums() {
     // A star with a loop at its centre, a vertex without edges and one with next to none.
     const SparseMatrix star =
         graphs::from_edges(6, {{0, 0, 3.0}, {0, 1}, {0, 2, 2.0}, {0, 3}, {5, 5, 1e-13}});
-    const Affinity affinity(nullptr, star.view(), 2.0);
+    const FusedAffinity affinity(nullptr, star.view(), 2.0);
     const Laplacian normalized(affinity, LaplacianKind::normalized, pool);
     CHECK(normalized.degrees() == (std::vector<double>{14, 2, 4, 2, 1, 1}));
     for (std::size_t i = 0; i < 6; ++i) {
@@ -126,7 +127,7 @@ void applies_like_the_matrix() {
     const std::size_t n = 300;
     const SparseMatrix first = random_graph(n, 300), second = random_graph(n, 100);  // some vertices isolated
     const TiledMatrix dense = pack(first);
-    const Affinity affinity(&dense, second.view(), 10.0);
+    const FusedAffinity affinity(&dense, second.view(), 10.0);
     const std::vector<double> w = fuse(first, second, 10.0);
     std::vector<double> degrees(n, 0.0);
     for (std::size_t i = 0; i < n; ++i)
@@ -154,10 +155,10 @@ void applies_like_the_matrix() {
 void senseless_affinities_are_refused() {
     ThreadPool pool(2);
     const SparseMatrix empty = graphs::from_edges(4, {});
-    const Affinity nothing(nullptr, empty.view(), 1.0);
+    const FusedAffinity nothing(nullptr, empty.view(), 1.0);
     CHECK_THROWS(std::invalid_argument, "zero", Laplacian(nothing, LaplacianKind::normalized, pool));
     const SparseMatrix endless = graphs::from_edges(4, {{1, 2, std::numeric_limits<double>::infinity()}});
-    const Affinity infinite(nullptr, endless.view(), 1.0);
+    const FusedAffinity infinite(nullptr, endless.view(), 1.0);
     CHECK_THROWS(std::invalid_argument, "row 1", Laplacian(infinite, LaplacianKind::normalized, pool));
 }
 

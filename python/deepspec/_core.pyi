@@ -18,6 +18,9 @@ __all__: list[str] = [
     "eigenpairs",
     "eigenpairs_bytes",
     "feature_gram",
+    "feature_products",
+    "pixel_eigenpairs",
+    "pixel_eigenpairs_bytes",
     "sparse_eigenpairs",
 ]
 
@@ -95,6 +98,43 @@ def feature_gram(
     normalize: bool,
     threads: typing.SupportsInt | typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
+def feature_products(
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+    | typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    vectors: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    *,
+    grid: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def pixel_eigenpairs(
+    image: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8],
+    *,
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+    | typing.Annotated[numpy.typing.ArrayLike, numpy.float64]
+    | None,
+    gram: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+    grid: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    cell: tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex],
+    feature_weight: typing.SupportsFloat | typing.SupportsIndex,
+    color_weight: typing.SupportsFloat | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    tolerance: typing.SupportsFloat | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+    poll: typing.Any = None,
+    watch: typing.Any = None,
+) -> dict: ...
+def pixel_eigenpairs_bytes(
+    n_pixels: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+    | typing.Annotated[numpy.typing.ArrayLike, numpy.float64]
+    | None,
+    sampled: bool,
+    grid: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex],
+    k: typing.SupportsInt | typing.SupportsIndex,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+) -> float: ...
 def sparse_eigenpairs(
     affinity: tuple[
         typing.Annotated[numpy.typing.ArrayLike, numpy.int64],

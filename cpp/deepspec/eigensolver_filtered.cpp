@@ -1,0 +1,162 @@
+#include <algorithm>
+#include <cmath>
+
+#include "deepspec/krylov.hpp"
+
+namespace deepspec {
+namespace {
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using krylov::Factorization;
+using krylov::RitzProblem;
+
+// A Chebyshev polynomial of the operator, between -1 and 1 on [low, high] and rising steeply above, divided
+// by its value at `top`.
+class Filter {
+  public:
+    Filter(double low, double high, double top, int degree)
+        : center_(0.5 * (low + high)),
+          half_(0.5 * (high - low)),
+          degree_(degree),
+          inverse_scale_(1.0 / std::cosh(degree * std::acosh((top - center_) / half_))) {}
+
+    int degree() const { return degree_; }
+
+    // Y = p(A) X by the recurrence of Chebyshev polynomials.
+    void apply(const SymmetricOperator& op, const double* x, double* y, std::size_t count,
+               std::size_t stride) {
+        const std::size_t length = count * stride;
+        before_.assign(x, x + length);
+        op.project(before_.data(), count, stride);
+        now_.resize(length);
+        product_.resize(length);
+        op.apply(before_.data(), product_.data(), count, stride);
+        combine(op.pool, 1.0 / half_, 0.0, before_, before_, now_);
+        for (int step = 1; step < degree_; ++step) {
+            op.apply(now_.data(), product_.data(), count, stride);
+            combine(op.pool, 2.0 / half_, -1.0, now_, before_, before_);
+            std::swap(now_, before_);
+        }
+        op.pool.for_blocks(length, block, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i) y[i] = inverse_scale_ * now_[i];
+        });
+        op.project(y, count, stride);
+    }
+
+  private:
+    static constexpr std::size_t block = 8192;
+
+    // out = factor (product - center now) + weight before
+    void combine(ThreadPool& pool, double factor, double weight, const std::vector<double>& now,
+                 const std::vector<double>& before, std::vector<double>& out) const {
+        pool.for_blocks(now.size(), block, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i)
+                out[i] = factor * (product_[i] - center_ * now[i]) + weight * before[i];
+        });
+    }
+
+    double center_, half_;
+    int degree_;
+    double inverse_scale_;
+    std::vector<double> before_, now_, product_;
+};
+
+// Rayleigh quotients of unit vectors, and what is left of A x beside.
+struct Measured {
+    VectorXd values, residuals;
+};
+
+Measured measure(const SymmetricOperator& op, const MatrixXd& vectors) {
+    MatrixXd products(vectors.rows(), vectors.cols());
+    op.apply(vectors.data(), products.data(), static_cast<std::size_t>(vectors.cols()),
+             static_cast<std::size_t>(vectors.rows()));
+    Measured result;
+    result.values = vectors.cwiseProduct(products).colwise().sum();
+    result.residuals = (products - vectors * result.values.asDiagonal()).colwise().norm();
+    return result;
+}
+
+// As many vectors as a block has, each the sum of every so manieth of the columns, which all go on from
+// there.
+std::vector<double> sums_of_columns(const MatrixXd& columns, Index width) {
+    MatrixXd sums = MatrixXd::Zero(columns.rows(), width);
+    for (Index j = 0; j < columns.cols(); ++j) sums.col(j % width) += columns.col(j);
+    return {sums.data(), sums.data() + sums.size()};
+}
+
+struct Start {
+    Filter filter;
+    std::vector<double> vectors;
+};
+
+// A search of one basis: where the spectrum ends, and a start that leans towards its upper end.
+Start look_at_spectrum(const SymmetricOperator& op, Index wanted, Index capacity, Index width) {
+    Factorization look(op, capacity, width);
+    while (!look.full()) look.extend();
+    const RitzProblem ritz = look.ritz();
+    const VectorXd& values = ritz.values();
+    const Index last = look.size() - 1;
+    const double margin = 0.05 * (values[last] - values[0]);
+    // Values are found from below: as many are above this one as are wanted, and a few more.
+    const double high = values[last - wanted - width];
+    constexpr int degree = 3;
+    return {Filter(values[0] - margin, high, values[last], degree),
+            sums_of_columns(look.largest_vectors(ritz, wanted + width), width)};
+}
+
+}  // namespace
+
+RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t count,
+                                      const SolverOptions& options) {
+    const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
+    const auto capacity = static_cast<Index>(filtered_dimension(count));
+    const auto width = static_cast<Index>(options.block);
+    if (rows < 4 * capacity) return largest_eigenpairs_lanczos(op, count, options);
+
+    RitzPairs result;
+    Start start = look_at_spectrum(op, wanted, capacity, width);
+    result.n_products += static_cast<std::size_t>(capacity);
+    Filter& filter = start.filter;
+    const SymmetricOperator filtered{op.size,
+                                     [&](const double* x, double* y, std::size_t n_vectors,
+                                         std::size_t stride) { filter.apply(op, x, y, n_vectors, stride); },
+                                     std::move(start.vectors),
+                                     false,
+                                     op.pool,
+                                     op.project};
+    Factorization factorization(filtered, capacity, width);
+    // The polynomial's residual tells the operator's but for a factor, which is measured.
+    double factor = 0.3;
+    for (;;) {
+        factorization.extend();
+        result.n_products += static_cast<std::size_t>(width) * static_cast<std::size_t>(filter.degree());
+        const Index size = factorization.size();
+        if (size < wanted + width) continue;
+        const RitzProblem ritz = factorization.ritz();
+        const double residual = factorization.residuals(ritz.last_rows().rightCols(wanted)).maxCoeff();
+        const double excess = factor * residual / (0.75 * options.tolerance);
+        if (options.watch) options.watch(result.n_products, excess);
+        const bool out_of_products = result.n_products >= options.max_products;
+        if (excess <= 1.0 || out_of_products) {
+            const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
+            const Measured measured = measure(op, vectors);
+            result.n_products += count;
+            const double largest = measured.residuals.maxCoeff();
+            if (largest <= 0.9 * options.tolerance || out_of_products) {
+                for (Index j = wanted - 1; j >= 0; --j) {
+                    if (measured.residuals[j] > options.tolerance) continue;
+                    result.values.push_back(measured.values[j]);
+                    result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
+                }
+                result.none_hidden = krylov::all_distinct(result.values, 0.1 * options.tolerance);
+                return result;
+            }
+            factor = 1.1 * largest / residual;
+        }
+        if (factorization.full()) factorization.restart(ritz, wanted + (capacity - wanted) / 3);
+    }
+}
+
+}  // namespace deepspec

@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "deepspec/color_graph.hpp"
+#include "deepspec/interpolation.hpp"
+#include "deepspec/laplacian.hpp"
+#include "deepspec/memory.hpp"
+#include "deepspec/parallel.hpp"
+#include "deepspec/tiled_matrix.hpp"
+
+// The affinity of all pixels of an image (section 4.4 of the paper), whose features' part is never written
+// down.
+namespace deepspec {
+
+// Cells of a grid that cover an image from its top left corner, in pixels. The strip that they may leave at
+// the right and bottom has the values of its nearest cells.
+struct Cells {
+    Grid grid;
+    double height = 1.0, width = 1.0;
+};
+
+// U, the bilinear interpolation from cells to pixels: which cells a vertex lies between, and how far from the
+// first of them. A row and a column of cells beyond the grid are there, and never weigh.
+class Interpolation {
+  public:
+    // Vertex v is pixel order[v] of an image of this width.
+    Interpolation(const Cells& cells, std::size_t image_width, const std::vector<std::int32_t>& order);
+
+    std::size_t n_vertices() const { return places_.size(); }
+    Grid grid() const { return grid_; }
+
+    // The numbers of a padded grid, row after row: (height + 1) x (width + 1).
+    std::size_t padded_size() const { return (grid_.height + 1) * stride(); }
+    std::size_t padded(std::size_t cell) const { return cell / grid_.width * stride() + cell % grid_.width; }
+
+    // visit(padded cell, weight) for the four corners of a vertex.
+    template <class Visit>
+    void corners(std::size_t vertex, Visit visit) const {
+        const Place& place = places_[vertex];
+        const auto cell = static_cast<std::size_t>(place.cell);
+        const double down = place.down, right = place.right;
+        visit(cell, (1.0 - down) * (1.0 - right));
+        visit(cell + 1, (1.0 - down) * right);
+        visit(cell + stride(), down * (1.0 - right));
+        visit(cell + stride() + 1, down * right);
+    }
+
+  private:
+    struct Place {
+        std::int32_t cell;
+        float down, right;
+    };
+
+    std::size_t stride() const { return grid_.width + 1; }
+
+    Grid grid_;
+    std::vector<Place> places_;
+};
+
+// A features' affinity of all pixels.
+class PixelFeatures {
+  public:
+    virtual ~PixelFeatures() = default;
+
+    // Y = F X for `count` vectors that are `stride` numbers apart; the same bits for any number of threads.
+    virtual void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                          std::size_t stride) const = 0;
+
+    // As Affinity's.
+    virtual void visit_edges(const Affinity::Visit& visit) const = 0;
+};
+
+// U A U^T, where A is the affinity of cells: a product costs O(n + p^2).
+class LiftedFeatures : public PixelFeatures {
+  public:
+    LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation);
+
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                  std::size_t stride) const override;
+    void visit_edges(const Affinity::Visit& visit) const override;
+
+  private:
+    // U^T X, without the padding.
+    std::vector<double> gathered(const double* x, ThreadPool& pool, std::size_t count,
+                                 std::size_t stride) const;
+
+    const TiledMatrix& affinity_;
+    Interpolation interpolation_;
+};
+
+// The paper's: of the entries relu(F_i F_j^T) of all pixels' interpolated features one in 256 is kept, drawn
+// anew from each stretch of 256 in a row of the upper half and mirrored. They are worked out in every
+// product.
+class SampledFeatures : public PixelFeatures {
+  public:
+    static constexpr std::size_t stretch = 256;
+
+    // `gram` is (p, p), the inner products of the cells' features, row after row.
+    SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed);
+
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                  std::size_t stride) const override;
+    void visit_edges(const Affinity::Visit& visit) const override;
+
+  private:
+    // visit(j, entry) for what is drawn of row i, j >= i. `row` has padded_size() numbers.
+    template <class Visit>
+    void for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const;
+
+    const float* gram_;
+    Interpolation interpolation_;
+    std::uint64_t seed_;
+};
+
+// W = feature_weight * features + color_weight * colors; either part may be missing. Vertices are numbered as
+// the graph of colours numbers them. Refers to its parts; they must outlive it.
+class PixelAffinity : public Affinity {
+  public:
+    PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
+                  double color_weight);
+
+    std::size_t size() const override { return colors_.n; }
+
+    using Affinity::multiply;
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                  Detail detail = Detail::full) const override;
+    void visit_edges(const Visit& visit) const override;
+
+    // Bytes a product with two vectors takes, and the places of the vertices between cells.
+    static double bytes(std::size_t n, std::size_t n_cells, bool sampled);
+
+  private:
+    const PixelFeatures* features_;
+    double feature_weight_;
+    const CountMatrix& colors_;
+    double color_weight_;
+};
+
+}  // namespace deepspec

@@ -1,0 +1,127 @@
+"""What the graph of all pixels is made of, and what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec import _core, images
+from deepspec.features import Features
+
+AFFINITIES = ("patch", "patch4", "sampled")
+#: s, the weight of the features' part: the share of its entries that the paper keeps.
+FEATURE_WEIGHT = 1 / 256
+_FINER = {"patch": 1, "patch4": 4, "sampled": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class PixelProblem:
+    """Parameters of `pixel_eigenpairs`, checked.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+    size : (height, width)
+    features : Features or None
+        None: the colours alone.
+    color_weight : float
+        Finite: 1 where the colours are alone.
+    feature_weight : float
+    """
+
+    image: NDArray[np.uint8]
+    size: tuple[int, int]
+    features: Features | None
+    affinity: str
+    color_weight: float
+    k: int
+    seed: int
+    feature_weight: float = FEATURE_WEIGHT
+
+    @classmethod
+    def sketch(cls, size: tuple[int, int], features: Features | None, affinity: str, k: int) -> PixelProblem:
+        """One without an image, whose memory can be told."""
+        return cls(np.empty((0, 0, 3), np.uint8), size, features, affinity, 1.0, k, 0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Of the cells whose affinity is lifted to pixels; (1, 1) without features."""
+        if self.features is None:
+            return 1, 1
+        finer = _FINER[self.affinity]
+        rows, columns = self.features.array.shape[:2]
+        return finer * rows, finer * columns
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """In pixels, what one of these cells covers."""
+        if self.features is None:
+            return 1.0, 1.0
+        finer = _FINER[self.affinity]
+        return self.features.cell[0] / finer, self.features.cell[1] / finer
+
+    def array(self) -> NDArray[Any] | None:
+        """The features as the core takes them."""
+        if self.features is None:
+            return None
+        array = self.features.array
+        dtype = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
+        return np.ascontiguousarray(array, dtype=dtype)
+
+    def inputs(self, threads: int) -> dict[str, Any]:
+        """Arguments of the core, beside the image."""
+        sampled = self.features is not None and self.affinity == "sampled"
+        return {
+            "features": None if sampled else self.array(),
+            "gram": self._gram() if sampled else None,
+            "grid": self.grid,
+            "cell": self.cell,
+            "feature_weight": self.feature_weight,
+            "color_weight": self.color_weight,
+            "seed": self.seed,
+        }
+
+    def bytes(self, size: tuple[int, int], threads: int) -> float:
+        """What the eigenpairs of all pixels of a copy of this size take."""
+        sampled = self.affinity == "sampled" and self.features is not None
+        cells = float(self.grid[0] * self.grid[1])
+        own = _core.pixel_eigenpairs_bytes(
+            size[0] * size[1],
+            features=self.array(),
+            sampled=sampled,
+            grid=self.grid,
+            k=self.k,
+            threads=threads,
+        )
+        return float(own) + (8.0 * cells**2 if sampled else 0.0)
+
+    def resized(self, size: tuple[int, int]) -> PixelProblem:
+        """The same of a copy of the image, features and colours weighted as in the whole.
+
+        With y smooth, the features' part of yᵀ(D − W)y grows as n² and the colours', whose neighbours are as many
+        pixels away in either, not at all.
+        """
+        rows, columns = size[0] / self.size[0], size[1] / self.size[1]
+        features = self.features
+        if features is not None:
+            features = replace(features, cell=(features.cell[0] * rows, features.cell[1] * columns))
+        return replace(
+            self,
+            image=images.resize(self.image, size),
+            size=size,
+            features=features,
+            feature_weight=self.feature_weight / (rows * columns) ** 2,
+        )
+
+    def _gram(self) -> NDArray[np.float32]:
+        """Inner products of the features scaled to length 1, the largest 1."""
+        assert self.features is not None
+        rows = self.features.array.reshape(-1, self.features.array.shape[2]).astype(np.float32)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        gram = rows @ rows.T
+        return np.ascontiguousarray(
+            gram / max(float(gram.max()), np.finfo(np.float32).tiny), dtype=np.float32
+        )
