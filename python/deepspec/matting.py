@@ -197,7 +197,7 @@ class Matting:
             check_choice("foreground, where it is no layer,", foreground, ("border",))
             return None
         if self.guide:
-            raise ValueError(f"with {self.guide} layer 0 is the foreground, got foreground={foreground!r}")
+            raise ValueError(f"foreground must not be given with {self.guide}, which tells it")
         numbers = [foreground] if isinstance(foreground, (int, np.integer)) else list(foreground)
         if not numbers:
             raise ValueError("foreground must name at least one layer, got none")

@@ -19,6 +19,10 @@ def matte_photographs(options: argparse.Namespace) -> int:
     """Take photographs apart and say what was done."""
     from tqdm import tqdm
 
+    if options.foreground != "border" and max(options.foreground) >= options.n_layers:
+        raise ValueError(
+            f"--foreground must name layers from 1 to {options.n_layers}, got {max(options.foreground) + 1}"
+        )
     # disable=None: no bar where nobody watches.
     with tqdm(total=100, disable=None, leave=False, position=1, bar_format=_BAR) as bar:
         run = _start(options, bar)
@@ -54,9 +58,10 @@ def _start(options: argparse.Namespace, bar: Any) -> Run:
             bar.write(f"{printable(item.path)}: {plan.line}")
 
     def progress(item: Input, stage: str, share: float) -> None:
-        bar.set_description_str(f"{printable(item.name)}, {stage}", refresh=False)
-        bar.n = round(100 * share)
-        bar.refresh()
+        now = f"{printable(item.name)}, {stage}", round(100 * share)
+        if not bar.disable and now != (bar.desc, bar.n):
+            bar.desc, bar.n = now
+            bar.refresh()
 
     return matte_images(
         options.inputs,

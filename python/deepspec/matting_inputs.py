@@ -35,8 +35,8 @@ class Guides:
         if self.path.is_dir():
             if not any(self.find(item) for item in items):
                 raise ValueError(
-                    f"{self.path} has {self.name} for none of {len(items)} images: their files must be called as the "
-                    f"images are, such as {items[0].below(self.path, '.png')}"
+                    f"{self.path} holds no {self.name} for any of {len(items)} images: a file must be called as its "
+                    f"image is, such as {items[0].below(self.path, '.png')}"
                 )
         elif not self.path.exists():
             raise FileNotFoundError(f"{self.name} {self.path}: no such file or folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -47,10 +48,15 @@ def read_rgba(path: str | os.PathLike[str]) -> NDArray[Any]:
     data = Path(path).read_bytes()
     if data[:8] == _SIGNATURE and data[12:16] == b"IHDR" and data[24:26] == _DEEP_RGBA:
         return _read_deep(data, path)
-    with Image.open(Path(path)) as image:
-        if image.mode != "RGBA":
-            raise ValueError(f"{path}: must be an RGBA image, got one of mode {image.mode}")
-        return np.array(image)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode, pixels = image.mode, np.array(image)
+    except Exception as error:
+        # On broken files Pillow's decoders raise errors of many kinds.
+        raise OSError(f"{path}: cannot be read as an image: {error}") from error
+    if mode != "RGBA":
+        raise ValueError(f"{path}: must be an RGBA image, got one of mode {mode}")
+    return pixels
 
 
 _DEPTHS = (np.uint8, np.uint16)
