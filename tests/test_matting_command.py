@@ -307,6 +307,31 @@ def test_what_an_image_needs_is_told(folder: Path, capsys: pytest.CaptureFixture
     assert [line.split()[0] for line in lines[-5:]] == ["decode", "features", "eigenpairs", "answer", "write"]
 
 
+def test_the_page_shows_every_image(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.parent / "out"
+    assert main(folder) == 0
+    (folder / "broken.jpg").write_bytes(b"")
+    assert main(folder, "--page", "--background", "tan") == 1
+    assert f"page of pictures: {out / 'matte.html'}\n" in capsys.readouterr().out
+    page = (out / "matte.html").read_text()
+    for text in (
+        "sub/b.b.PNG",
+        "mattes/a/foreground.png",
+        "composite",
+        "layer 2",
+        "over #d2b48c",
+        "broken.jpg",
+    ):
+        assert text in page
+    assert "eigenvectors of the image" not in page
+    page_before = (out / "matte.html").read_bytes()
+    assert main(folder, "--page", "--background", "tan") == 1
+    assert "2 of 3 images done (2 of them before)" in capsys.readouterr().out
+    assert (out / "matte.html").read_bytes() == page_before
+    assert main(folder, "--page", "--overwrite") == 1
+    assert "composite" not in (out / "matte.html").read_text()
+
+
 def test_sizes_are_of_powers_of_1024() -> None:
     assert [n_bytes(text) for text in ("800", "1.5k", "2M", "4G", "4GiB", "1TB")] == [
         *(800, 1536, 2 * 1024**2, 4 * 1024**3, 4 * 1024**3, 1024**4),

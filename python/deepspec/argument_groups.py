@@ -25,10 +25,14 @@ def add_input_and_output(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    parser.add_argument("--page", action="store_true", help="also write a page of pictures, DIR/COMMAND.html")
+    add_page(parser)
     parser.add_argument(
         "--plots", action="store_true", help="also draw each result, as DIR/plots/COMMAND/….png"
     )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--page", action="store_true", help="also write a page of pictures, DIR/COMMAND.html")
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:

@@ -79,7 +79,9 @@ class Layers:
     @cached_property
     def alpha(self) -> Float32:
         """(H, W) in [0, 1]: how much of each pixel is the foreground's."""
-        return self._share(self.front)
+        alpha = self._share(self.front)
+        alpha.flags.writeable = False  # the cache hands out this very array
+        return alpha
 
     @property
     def foreground(self) -> NDArray[np.uint8]:
@@ -144,7 +146,9 @@ class Layers:
 
     def rounded(self, bits: int) -> Layers:
         """The layers as files of 8 or 16 bits hold them: they still sum to one."""
-        return replace(self, alphas=(_levels(self.alphas, bits) / np.float32(2**bits - 1)).astype(np.float32))
+        return replace(
+            self, alphas=np.asarray(_levels(self.alphas, bits) / np.float32(2**bits - 1), np.float32)
+        )
 
     def save(self, folder: str | os.PathLike[str], *, bits: int = 8) -> None:
         """Write everything to a folder: `save_layers` and `save_foreground`.

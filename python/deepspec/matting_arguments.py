@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from deepspec.argument_groups import add_features, add_folder, add_threads, color_weight, positive, whole
+from deepspec.argument_groups import (
+    add_features,
+    add_folder,
+    add_page,
+    add_threads,
+    color_weight,
+    positive,
+    whole,
+)
 from deepspec.matte_layers import BITS
 from deepspec.matting import AFFINITIES
 from deepspec.soft_layers import LAYERINGS
@@ -27,6 +35,7 @@ def add_matte(commands: Any) -> None:
     command.add_argument(
         "--bits", type=int, choices=BITS, default=8, help="of the files, a channel (%(default)s)"
     )
+    add_page(command)
     _add_foreground(command.add_argument_group("foreground"))
     add_features(command.add_argument_group("features"), reduced="images: features are taken from")
     _add_layers(command.add_argument_group("layers"))

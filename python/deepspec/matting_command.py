@@ -41,6 +41,8 @@ def matte_photographs(options: argparse.Namespace) -> int:
     colors_alone = options.color_weight == float("inf")
     of_features = "colours alone" if colors_alone else f"{options.features} features"
     print(f"{count(run)} with {of_features}; results in {printable(run.answers)}")
+    if options.page:
+        print(f"page of pictures: {printable(options.output / 'matte.html')}")
     if options.verbose and run.seconds:
         print(profile(run))
     report_failures(run.failed, len(run))
@@ -78,5 +80,15 @@ def _start(options: argparse.Namespace, bar: Any) -> Run:
 _LARGE = 2**30  # bytes
 _OPTIONS = (
     *("n_layers", "n_eigenvectors", "color_weight", "affinity", "layering", "tol", "seed"),
-    *("foreground", "background", "trimap", "scribbles", "bits", "overwrite", "max_memory", "threads"),
+    *(
+        "foreground",
+        "background",
+        "trimap",
+        "scribbles",
+        "bits",
+        "page",
+        "overwrite",
+        "max_memory",
+        "threads",
+    ),
 )

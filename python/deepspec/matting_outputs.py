@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from deepspec._files import replacing
+from deepspec import pages
+from deepspec._files import replacing, write_json
+from deepspec.compositing import blend, to_shares
 from deepspec.inputs import Input, fingerprint
-from deepspec.matte_layers import COMPOSITE_FILE, Layers, is_file_of_layers
+from deepspec.matte_layers import COMPOSITE_FILE, FOREGROUND_FILES, Layers, is_file_of_layers
 from deepspec.matting_inputs import Background, Guides
-from deepspec.outputs import ResultFolder, read_record, writing_to
+from deepspec.outputs import RECORDS, ResultFolder, read_json, read_record, setting_text, writing_to
+from deepspec.pictures import panel, scaled
 
 
 class Mattes(ResultFolder):
@@ -33,6 +37,8 @@ class Mattes(ResultFolder):
         The layers of the foreground; None: those that `front_layers` finds.
     background : Background or None
         None: no composite.
+    page : bool
+        Whether there is a page of pictures, `matte.html`.
     """
 
     def __init__(
@@ -44,12 +50,14 @@ class Mattes(ResultFolder):
         guides: Guides | None,
         front: tuple[int, ...] | None,
         background: Background | None,
+        page: bool = False,
     ) -> None:
         super().__init__(folder, "matte", folder / "mattes", {**settings, "bits": bits})
         self._bits = bits
         self._guides = guides
         self._front = "border" if front is None else list(front)
         self._background = background
+        self._page = page
 
     def source(self, item: Input) -> dict[str, Any]:
         """What tells whether the layers are still the photograph's."""
@@ -63,11 +71,19 @@ class Mattes(ResultFolder):
             return None
         if self._background is not None and record["background"] != self._background.identity:
             return None
+        if self._page and not self._entry_path(item).exists():
+            return None
         return record if self._exist(record["files"]) else None
 
     def files(self, item: Input) -> tuple[Path, ...]:
         record = self._record_of_layers(item)
-        return tuple(self.folder / name for name in record["files"]) if record else ()
+        if record is None:
+            return ()
+        return tuple(
+            path
+            for name in record["files"]
+            if (path := self.folder / name).parent.is_relative_to(self.answers)
+        )
 
     def remove(self, item: Input) -> None:
         """Delete what is there of an image that is about to be done, but for layers that are still its own."""
@@ -119,6 +135,9 @@ class Mattes(ResultFolder):
                 picture = Image.fromarray(layers.composite(self._background.source))
                 with replacing(files[-1]) as file:
                     picture.save(file, format="png")
+            if self._page:
+                files.append(self._entry_path(item))
+                write_json(self._entry(item, layers, line).to_json(), files[-1], indent=None)
             self._write_record(
                 item,
                 dict.fromkeys(files),
@@ -131,6 +150,39 @@ class Mattes(ResultFolder):
             )
         return line
 
+    def finish(self, inputs: Sequence[Input], failed: dict[str, str]) -> None:
+        """Write what is about all images: the page and `run.json`."""
+        if self._page:
+            done = [item for item in inputs if str(item.path) not in failed]
+            with writing_to(self.folder):
+                pages.write_pages(
+                    (pages.Entry.from_json(read_json(self._entry_path(item))) for item in done),
+                    self.folder / "matte.html",
+                    n_entries=len(done),
+                    title="deepspec matte",
+                    facts={name: setting_text(value) for name, value in self.settings.items()},
+                    failures={
+                        item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
+                    },
+                    footer="Layers lie over gray; those of the foreground are marked with a star.",
+                )
+        super().finish(inputs, failed)
+
+    def _entry_path(self, item: Input) -> Path:
+        return item.below(self.folder / RECORDS / "pages" / "matte", ".json")
+
+    def _entry(self, item: Input, layers: Layers, line: str) -> pages.Entry:
+        """Of the page."""
+        front = layers.composite(self._background.source if self._background else _GRAY)
+        pictures = {"composite" if self._background else "foreground": front, "image": layers.image}
+        behind = to_shares(np.array(_GRAY, np.uint8))
+        for number, alpha in enumerate(layers.alphas):
+            star = "*" if number in layers.front else ""
+            pictures[f"layer {number + 1}{star}"] = blend(to_shares(layers.image), behind, alpha)
+        panels = [panel(caption, scaled(picture, _HEIGHT)[0]) for caption, picture in pictures.items()]
+        link = (item.below(self.answers, "") / FOREGROUND_FILES[0]).relative_to(self.folder).as_posix()
+        return pages.Entry(item.name, panels, None, line, link)
+
     def _record_of_layers(self, item: Input) -> dict[str, Any] | None:
         record = read_record(self._record_path(item))
         if record is None or record["source"] != self.source(item):
@@ -139,6 +191,10 @@ class Mattes(ResultFolder):
 
     def _exist(self, names: Iterable[str]) -> bool:
         return all((self.folder / name).exists() for name in names)
+
+
+_GRAY = (160, 160, 160)
+_HEIGHT = 240  # pixels
 
 
 def check_folders(items: Iterable[Input]) -> None:

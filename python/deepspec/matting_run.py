@@ -40,6 +40,7 @@ def matte_images(
     trimap: PathLike | None = None,
     scribbles: PathLike | None = None,
     bits: int = 8,
+    page: bool = False,
     overwrite: bool = False,
     max_memory: float | None = None,
     threads: int | None = None,
@@ -70,6 +71,8 @@ def matte_images(
         For one image a file; otherwise a folder whose files have the images' relative paths, whatever their extension.
     bits : {8, 16}
         Of the files, a channel.
+    page : bool
+        Also write `matte.html`, a page of pictures.
     overwrite : bool
         Begin by deleting this command's earlier results in `output`.
     max_memory, threads
@@ -119,7 +122,7 @@ def matte_images(
             )
         of_features = settings_of(source)
     settings = {**of_features, **matting.settings}
-    outputs = Mattes(output, settings, bits=bits, guides=guides, front=front, background=behind)
+    outputs = Mattes(output, settings, bits=bits, guides=guides, front=front, background=behind, page=page)
     if not overwrite:
         outputs.check_settings()
     running = {"max_memory": max_memory, "threads": check_threads(threads)}
