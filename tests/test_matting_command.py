@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import two_colors
 from PIL import Image
 
-from deepspec import Layers, cli, matte, matting_run
+from deepspec import Layers, cli, matte, matting, matting_run
 from deepspec.compositing import blend
 from deepspec.matting_arguments import n_bytes
 
@@ -229,6 +230,25 @@ def test_failures_are_reported_and_the_rest_is_done(folder: Path, capsys: pytest
     assert lines[0] == "deepspec: 2 of 4 images failed:"
     assert set(lines[1:]) == {f"  {path}: {reason}" for path, reason in failed.items()}
     assert not (out / "mattes" / "tiny").exists()
+
+
+def test_images_that_need_too_much_memory_fail_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = matting.pixel_eigenpairs
+
+    def limited(pixels: np.ndarray, *arguments: object, **options: Any) -> object:
+        assert options["max_memory"] == 3 * 1024**2
+        assert options["threads"] == 1
+        if pixels.shape[0] == 40:
+            raise MemoryError("40 x 32 pixels need 4 MB, max_memory is 3 MB")
+        return real(pixels, *arguments, **options)
+
+    monkeypatch.setattr(matting, "pixel_eigenpairs", limited)
+    assert main(folder, "--max-memory", "3M", "--threads", "1") == 1
+    printed = capsys.readouterr()
+    assert "1 of 2 images done" in printed.out
+    assert "b.b.PNG: 40 x 32 pixels need 4 MB" in printed.err
 
 
 def test_layers_that_somebody_changed_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

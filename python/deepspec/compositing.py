@@ -17,7 +17,7 @@ Color: TypeAlias = "str | tuple[int, int, int]"
 
 
 def estimate_colors(image: NDArray[np.uint8], alpha: Float32) -> tuple[Float32, Float32]:
-    """The colours F in front and B behind, for which α F + (1 − α) B is the photograph.
+    """The colours F in front and B behind, for which α F + (1 − α) B is the photograph, to a quarter of an 8-bit step.
 
     They are those of PyMatting's multi-level estimation (Germer et al., ICPR 2020), which are smooth, brought to the
     nearest ones in [0, 1] for which the equation holds.
@@ -44,10 +44,11 @@ def estimate_colors(image: NDArray[np.uint8], alpha: Float32) -> tuple[Float32, 
     behind = 1 - alpha
     # F = I − t (1 − α) and B = I + t α fulfil the equation for any t.
     t = (alpha * (background - colors) - behind * (foreground - colors)) / (alpha**2 + behind**2)
-    # Where one of the shares is 0, its own colours set no limit.
+    # Where one of the shares is next to nothing, the other's colours set no limit.
     front_share, back_share = np.maximum(alpha, _TINY), np.maximum(behind, _TINY)
-    least = np.maximum((colors - 1) / back_share, -colors / front_share)
-    most = np.minimum(colors / back_share, (1 - colors) / front_share)
+    dark, light = colors + _SLACK, 1 - colors + _SLACK
+    least = np.maximum(-light / back_share, -dark / front_share)
+    most = np.minimum(dark / back_share, light / front_share)
     t = np.clip(t, least, most)
     return _clipped(colors - t * behind), _clipped(colors + t * alpha)
 
@@ -162,3 +163,4 @@ def _clipped(values: NDArray[np.floating[Any]]) -> Float32:
 
 _LUMINOSITY = np.array([0.3, 0.59, 0.11], np.float32)
 _TINY = np.float32(1e-6)
+_SLACK = np.float32(0.25 / 255)  # what no 8-bit picture shows
