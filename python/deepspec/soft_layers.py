@@ -157,7 +157,7 @@ def _soft_clusters(sample: Float64, labels: NDArray[np.intp]) -> Layering:
     members = np.eye(labels.max() + 1)[labels]
     centers = (members.T @ sample) / members.sum(axis=0)[:, None]
     # Above 0 where every cluster is one point: then a pixel is wholly of the nearest.
-    least = 1e-12 * max(float(np.square(centers).max()), np.finfo(np.float32).tiny)
+    least = 1e-12 * max(float(np.square(centers).max()), float(np.finfo(np.float32).tiny))
     variance = max(float(np.square(sample - centers[labels]).mean()), least)
 
     def layering(points: Float64) -> Float64:
