@@ -1,13 +1,14 @@
 """Opacity in the span of eigenvectors beside PyMatting's closed-form and KNN matting, given the same pixels.
 
-    python benchmarks/matting_quality.py [--features colors classical squeezenet] [--color-weight 10] [--k 10 25 50 100]
-        [--known trimap strokes] [--max-size PIXELS] [--tol 1e-3] [--json FILE]
+    python benchmarks/matting_quality.py [--features colors classical squeezenet] [--color-weight 10 1000]
+        [--k 10 25 50 100] [--known trimap strokes] [--max-size PIXELS] [--tol 1e-3] [--json FILE]
         [--image FILE --trimap FILE --alpha FILE] [--weights squeezenet_v1.0.npz]
 
 The four errors of `deepspec.matting_metrics` on the trimap's unknown region; SAD, gradient and connectivity by thousands, MSE
 also as a multiple of KNN matting's. "At best" is the MSE of the opacity in the span that is nearest to the truth there,
-clipped: what no choice of z can go below by least squares.
+clipped: what least squares in the span cannot go below.
 
+colors   λ = ∞, the features left out; the others by each λ that is asked for
 trimap   what it says
 strokes  of it only bands of three pixels, halfway into the foreground and the background, are given
 
@@ -38,7 +39,8 @@ from scipy.ndimage import distance_transform_edt
 from squeezenet import SqueezeNet
 
 from deepspec import images, matting_metrics
-from deepspec.features import extract
+from deepspec.decomposition import plain_weight
+from deepspec.features import Features, extract
 from deepspec.full_resolution import pixel_eigenpairs
 from deepspec.spectral import Eigenpairs
 from deepspec.trimaps import Known, known_from_scribbles, known_from_trimap, solve_alpha
@@ -62,6 +64,7 @@ class Scene:
 class Row:
     known: str
     method: str
+    color_weight: float | str | None
     k: int | None
     sad: float
     mse: float
@@ -119,28 +122,32 @@ def of_peers(scene: Scene) -> Iterator[Row]:
             trimap = np.where(known.mask, known.alpha, 0.5).astype(np.float64)
             for method, function in PEERS.items():
                 alpha = getattr(pymatting, function)(scene.image / 255, trimap)
-                yield measured(scene, alpha.clip(0, 1), Row(name, method, None, *[math.nan] * 4, None))
+                yield measured(scene, alpha.clip(0, 1), Row(name, method, None, None, *[math.nan] * 4, None))
 
 
 def of_spans(scene: Scene, options: argparse.Namespace) -> Iterator[Row]:
     for source in options.features:
-        pairs = decompose(scene.image, source, options)
-        for k in options.k:
-            first = replace(
-                pairs, values=pairs.values[:k], vectors=pairs.vectors[:k], residuals=pairs.residuals[:k]
+        features = features_of(scene.image, source, options)
+        for weight in [math.inf] if source == "colors" else options.color_weight:
+            pairs = pixel_eigenpairs(
+                scene.image, features, color_weight=weight, k=max(options.k), tol=options.tol
             )
-            best = best_mse(first, scene)
-            for name, known in scene.known.items():
-                row = Row(name, f"deepspec, {source}", k, *[math.nan] * 4, best)
-                yield measured(scene, solve_alpha(first, known), row)
+            for k in options.k:
+                first = leading(pairs, k)
+                best = best_mse(first, scene)
+                for name, known in scene.known.items():
+                    row = Row(name, f"deepspec, {source}", plain_weight(weight), k, *[math.nan] * 4, best)
+                    yield measured(scene, solve_alpha(first, known), row)
 
 
-def decompose(image: NDArray[np.uint8], source: str, options: argparse.Namespace) -> Eigenpairs:
-    largest = max(options.k)
+def features_of(image: NDArray[np.uint8], source: str, options: argparse.Namespace) -> Features | None:
     if source == "colors":
-        return pixel_eigenpairs(image, None, color_weight=math.inf, k=largest, tol=options.tol)
-    features = extract(image, SqueezeNet(options.weights) if source == "squeezenet" else source)
-    return pixel_eigenpairs(image, features, color_weight=options.color_weight, k=largest, tol=options.tol)
+        return None
+    return extract(image, SqueezeNet(options.weights) if source == "squeezenet" else source)
+
+
+def leading(pairs: Eigenpairs, k: int) -> Eigenpairs:
+    return replace(pairs, values=pairs.values[:k], vectors=pairs.vectors[:k], residuals=pairs.residuals[:k])
 
 
 def best_mse(pairs: Eigenpairs, scene: Scene) -> float:
@@ -164,11 +171,12 @@ def measured(scene: Scene, alpha: Array, row: Row) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     knn = {row.known: row.mse for row in rows if row.method == "PyMatting KNN"}
-    head = ["given", "method", "k", "SAD", "MSE", "÷ KNN's", "at best", "gradient", "connectivity"]
+    head = ["given", "method", "λ", "k", "SAD", "MSE", "÷ KNN's", "at best", "gradient", "connectivity"]
     lines = [
         [
             row.known,
             row.method,
+            "–" if row.color_weight is None else str(row.color_weight),
             str(row.k or "–"),
             f"{row.sad / 1000:.3f}",
             f"{row.mse:.5f}",
@@ -209,7 +217,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     weights = data / "squeezenet" / "squeezenet_v1.0.npz" if data else None
     parser.add_argument("--weights", type=Path, default=weights, metavar="FILE")
     parser.add_argument("--features", nargs="+", choices=FEATURES, default=list(FEATURES))
-    parser.add_argument("--color-weight", type=float, default=10.0, metavar="λ")
+    parser.add_argument("--color-weight", type=float, nargs="+", default=[10.0, 1000.0], metavar="λ")
     parser.add_argument("--k", type=positive, nargs="+", default=[10, 25, 50, 100], metavar="K")
     parser.add_argument("--known", nargs="+", choices=("trimap", "strokes"), default=["trimap", "strokes"])
     parser.add_argument("--max-size", type=positive, metavar="PIXELS")

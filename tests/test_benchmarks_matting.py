@@ -41,23 +41,36 @@ def test_both_sides_are_measured(
     pytest.importorskip("pymatting")
     results = tmp_path / "results.json"
     matting_quality.main(
-        [*files, "--features", "colors", "classical", "--k", "2", "8", "--json", str(results)]
+        [
+            *files,
+            "--features",
+            "colors",
+            "classical",
+            "--k",
+            "2",
+            "8",
+            "--color-weight",
+            "10",
+            "100",
+            "--json",
+            str(results),
+        ]
     )
     printed = capsys.readouterr().out
     assert "48 x 40 pixels, 960 of them unknown" in printed
     report = json.loads(results.read_text())
-    rows = {(row["known"], row["method"], row["k"]): row for row in report["rows"]}
+    rows = {(row["known"], row["method"], row["color_weight"], row["k"]): row for row in report["rows"]}
     assert (
-        len(rows) == len(report["rows"]) == printed.count("\n| trimap") + printed.count("\n| strokes") == 12
+        len(rows) == len(report["rows"]) == printed.count("\n| trimap") + printed.count("\n| strokes") == 16
     )
     for known in ("trimap", "strokes"):
         for method in matting_quality.PEERS:
-            assert rows[known, method, None]["best_mse"] is None
-            assert 0 <= rows[known, method, None]["mse"] < 0.25
+            assert rows[known, method, None, None]["best_mse"] is None
+            assert 0 <= rows[known, method, None, None]["mse"] < 0.25
         for k in (2, 8):
-            row = rows[known, "deepspec, colors", k]
+            row = rows[known, "deepspec, colors", "inf", k]
             assert row["mse"] >= row["best_mse"] - 1e-9
-    assert rows["trimap", "deepspec, colors", 8]["mse"] < 0.02
+    assert rows["trimap", "deepspec, colors", "inf", 8]["mse"] < 0.02
     assert report["settings"]["size"] == list(SIZE)
 
 
