@@ -147,17 +147,44 @@ def line(strokes: list[int]) -> Known:
 
 
 def test_alpha_by_hand() -> None:
-    # Four pixels of degree 2, so Σ d = 8: y_0 = 1 / √8, y_1 = (−1, −1, 1, 1) / √8.
+    # Four pixels of degree 2, so Σ d = 8: y_0 = 1 / √8, y_1 = (−1, −1, 1, 1) / √8, in other units 1 and ±1.
     sign = np.array([[-1.0, -1, 1, 1]])
     pairs = pairs_of(np.stack([np.ones((1, 4)), sign]) / np.sqrt(8), [0, 0.3], np.full((1, 4), 2))
-    # In windows of 3, the border repeated, a third is unknown around each end: with z in units of √8,
-    # 8 · 0.3 z_1² + weight · 2 · ⅓ · 2 (z_1 − ½)² and z_0 = ½: z_1 = ½ · (weight / 6) / (0.3 + weight / 6).
+    # Both ends have the same share of unknown pixels around them: (z_0 − z_1)² / 2 + (z_0 + z_1 − 1)² / 2 + s z_1² is
+    # least at z_0 = ½, z_1 = ½ / (1 + s).
     known = line([-1, 0, 0, 1])
-    for weight in (0.5, 1.0, 10.0):
-        z = 0.5 * (weight / 6) / (0.3 + weight / 6)
-        found = solve_alpha(pairs, known, weight=weight, window=3)
+    for smoothness in (0.1, 1.0, 10.0):
+        z = 0.5 / (1 + smoothness)
+        found = solve_alpha(pairs, known, smoothness=smoothness)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, [[0, 0.5 - z, 0.5 + z, 1]], atol=1e-6)
+
+
+def test_pixels_count_by_the_share_of_unknown_ones_around_them() -> None:
+    # A constant can only take the weighted mean. Of three pixels around them, 0, 0, 1 and 2 are unknown.
+    pairs = pairs_of(np.full((1, 1, 6), 6**-0.5), [0], np.ones((1, 6)))
+    found = solve_alpha(pairs, line([1, 1, -1, 0, 1, 0]), window=3)
+    np.testing.assert_allclose(found, [[1, 1, 0, 2 / 3, 1, 2 / 3]], atol=1e-6)
+
+
+def test_energy_has_no_unit() -> None:
+    """Neither larger eigenvalues nor larger degrees change anything."""
+    rng = np.random.default_rng(1)
+    vectors, values = rng.normal(size=(4, 3, 30)) / 9, [0, 0.01, 0.02, 0.04]
+    known = line([-1] * 9 + [0] * 12 + [1] * 9)
+    known = Known(np.repeat(known.mask, 3, axis=0), np.repeat(known.alpha, 3, axis=0))
+    found = solve_alpha(pairs_of(vectors, values, np.ones((3, 30))), known)
+    again = solve_alpha(pairs_of(vectors, [20 * value for value in values], np.ones((3, 30))), known)
+    np.testing.assert_allclose(again, found, atol=1e-5)
+    heavy = solve_alpha(pairs_of(vectors / 2, values, np.full((3, 30), 4)), known)
+    np.testing.assert_allclose(heavy, found, atol=1e-5)
+
+
+def test_nothing_is_left_to_solve_where_all_is_known() -> None:
+    known = line([-1, 1, 1])
+    found = solve_alpha(pairs_of(np.ones((1, 1, 3)), [0], np.ones((1, 3))), known)
+    assert found.tolist() == [[0, 1, 1]]
+    assert not np.shares_memory(found, known.alpha)
 
 
 def test_alpha_is_clipped_and_known_pixels_stay() -> None:
@@ -201,14 +228,16 @@ def test_alpha_is_the_least_by_another_way(seed: int, k: int) -> None:
     strokes = rng.integers(-1, 2, shape)
     strokes[0, :3] = (-1, 0, 1)
     known = known_from_scribbles(strokes, shape)
-    found = solve_alpha(pairs_of(vectors, list(values), np.full(shape, 2)), known, weight=3, window=3)
+    found = solve_alpha(pairs_of(vectors, list(values), np.full(shape, 2)), known, smoothness=0.3, window=3)
     share = np.zeros(shape)
     padded = np.pad(strokes == 0, 1, mode="edge")
     for y, x in np.ndindex(3, 3):
         share += padded[y : y + 7, x : x + 9] / 9
-    root = np.sqrt(3 * 2 * share[known.mask])
+    share = np.where(known.mask, share, 0) / share[known.mask].sum()
+    root = np.sqrt(share[known.mask])
     rows = vectors[:, known.mask].T.astype(float) * root[:, None]
-    a = np.concatenate([rows, np.diag(np.sqrt(values))])
+    roughness = 0.3 * values / max(values.max(), 1e-300) / (2 * 63)  # Σ d = 126
+    a = np.concatenate([rows, np.diag(np.sqrt(roughness))])
     b = np.concatenate([root * known.alpha[known.mask], np.zeros(k)])
     z = np.linalg.lstsq(a, b, rcond=None)[0]
     expected = np.where(known.mask, known.alpha, np.tensordot(z, vectors, axes=1).clip(0, 1))
@@ -234,9 +263,9 @@ def test_what_the_solver_must_be_given() -> None:
     with pytest.raises(ValueError, match=r"vectors must be \(k, 1, 3\) as what is known is, got \(1, 1, 4\)"):
         solve_alpha(pairs, line([-1, 0, 1]))
     known = line([-1, 0, 0, 1])
-    for weight in (0, -1, np.inf, np.nan, "1"):
-        with pytest.raises(ValueError, match="weight must be finite and above 0"):
-            solve_alpha(pairs, known, weight=weight)
+    for smoothness in (0, -1, np.inf, np.nan, "1"):
+        with pytest.raises(ValueError, match="smoothness must be finite and above 0"):
+            solve_alpha(pairs, known, smoothness=smoothness)
     with pytest.raises(ValueError, match="window must be an odd number of pixels, got 4"):
         solve_alpha(pairs, known, window=4)
     for window in (1, 3.0, True):

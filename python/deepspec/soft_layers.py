@@ -21,13 +21,13 @@ Layering = Callable[[Float64], Float64]
 
 LAYERINGS = ("kmeans", "sparse")
 
-_SAMPLE = 8192  # pixels that the layers are fitted to: more change them by less than can be seen
+_SAMPLE = 8192  # pixels fitted to: all of a photograph change its soft clusters by 0.01 at most, on average
 _BLOCK = 2**21  # numbers in double precision at a time
 _WIDTH = 0.01  # of the rounding off of |α| at 0: what is closer to 0 or 1 counts as there
 _STEPS = 20
 
 
-def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "sparse", seed: int = 0) -> Float32:
+def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "kmeans", seed: int = 0) -> Float32:
     """Layers of an image, each an alpha between 0 and 1, from the eigenvectors at its pixels (section 4.4).
 
     Both methods begin with k-means over the pixels' entries of y₁ … y_{k−1}, all with the same weight, and look at
@@ -36,17 +36,18 @@ def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "sparse", see
     Parameters
     ----------
     pairs : Eigenpairs
-        Of an image's pixels: vectors (k, H, W). What works well is k = n_layers + 1.
+        Of an image's pixels: vectors (k, H, W). As many as layers are about right.
     n_layers : int
         From 1 to the number of pixels; more than k too. Where k-means finds fewer clusters, because fewer of the
         pixels looked at differ to six digits, the layers that remain are 0.
-    method : {"sparse", "kmeans"}
-        ``"sparse"``: combinations of the eigenvectors, as in spectral matting (Levin, Rav-Acha, Lischinski, PAMI
-        2008), that are 0 or 1 at as many pixels as can be: with α = 1 in the layer that k-means puts a pixel in and 0
-        in the others, they are off by the least in all, Σ|Δα|, each cluster with the same weight. Then
-        clipped to [0, 1] and divided by their sum. ``"kmeans"``: a pixel's share of a cluster is
-        exp(−d²/2σ²) over the sum of all clusters', d its distance to the cluster's centre and σ² the variance within
-        clusters along one axis, so that it is a mixture only where it is about as near to two.
+    method : {"kmeans", "sparse"}
+        ``"kmeans"``: a pixel's share of a cluster is exp(−d²/2σ²) over the sum of all clusters', d its distance to the
+        cluster's centre and σ² the variance within clusters along one axis: it is a mixture only where it lies
+        about halfway between centres. ``"sparse"``: sums of multiples of the eigenvectors, as in spectral matting (Levin,
+        Rav-Acha, Lischinski, PAMI 2008), that are close to 0 or 1 at as many pixels as can be: of all that sum to 1, those
+        off by the least, Σ|Δα|, from 1 in the layer of a pixel's cluster and 0 in the others, each cluster with the
+        same weight. Then clipped to [0, 1] and divided by their sum. Mixtures are in proportion, but flat regions too
+        are a little transparent where the eigenvectors are not flat.
     seed : int
         Of the pixels looked at and of k-means, which keeps the best of 10 starts.
 
@@ -75,16 +76,23 @@ def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "sparse", see
         return layers.reshape(n_layers, *size)
     sample = entries[:, _sample(n_pixels, seed)].T.astype(np.float64)
     labels = kmeans(sample, n_layers, seed)
-    layering = (_sparse if method == "sparse" else _soft_clusters)(sample, labels)
-    step = max(1, _BLOCK // (k + n_layers))
-    for start in range(0, n_pixels, step):
-        pixels = slice(start, start + step)
-        found = layering(entries[:, pixels].T.astype(np.float64))
-        layers[: found.shape[1], pixels] = found.T
-    return _largest_first(layers).reshape(n_layers, *size)
+    fit = {"kmeans": _soft_clusters, "sparse": _sparse}[method]
+    # One thread, as in k-means: many would wait for each other over products this small, and show in the last bits.
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    blocks = _blocks(n_pixels, max(1, _BLOCK // (k + n_layers)))
+    with threadpool_limits(limits=1):
+        layering = fit(sample, labels)
+        for pixels in blocks:
+            found = layering(entries[:, pixels].T.astype(np.float64))
+            layers[: found.shape[1], pixels] = found.T
+    order = np.argsort(-layers.sum(axis=1, dtype=np.float64), kind="stable")
+    for pixels in blocks:
+        layers[:, pixels] = layers[order, pixels]
+    return layers.reshape(n_layers, *size)
 
 
-def front_layers(layers: npt.ArrayLike, *, most_border: float = 0.75) -> tuple[int, ...]:
+def front_layers(layers: npt.ArrayLike, *, most_border: float = 2 / 3) -> tuple[int, ...]:
     """Which layers are in front: those that touch the border least.
 
     A layer's mean over the pixels on the image's border is set beside its mean over all pixels. In front are the
@@ -141,11 +149,15 @@ def _sample(n_pixels: int, seed: int) -> NDArray[np.intp] | slice:
     return np.sort(np.random.default_rng(seed).choice(n_pixels, _SAMPLE, replace=False))
 
 
+def _blocks(n: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
 def _soft_clusters(sample: Float64, labels: NDArray[np.intp]) -> Layering:
     members = np.eye(labels.max() + 1)[labels]
     centers = (members.T @ sample) / members.sum(axis=0)[:, None]
     # Above 0 where every cluster is one point: then a pixel is wholly of the nearest.
-    least = 1e-12 * max(float(np.square(centers).max()), np.finfo(np.float32).tiny)
+    least = 1e-12 * max(float(np.square(centers).max()), float(np.finfo(np.float32).tiny))
     variance = max(float(np.square(sample - centers[labels]).mean()), least)
 
     def layering(points: Float64) -> Float64:
@@ -199,8 +211,3 @@ def _fit(basis: Float64, members: Float64) -> Float64:
         found = free + (inverses @ force).T
         pull = weights[:, None] / np.sqrt(np.square(basis @ found - members) + _WIDTH**2)
     return found
-
-
-def _largest_first(layers: Float32) -> Float32:
-    order = np.argsort(-layers.sum(axis=1, dtype=np.float64), kind="stable")
-    return layers[order]

@@ -104,18 +104,20 @@ def known_from_scribbles(scribbles: ImageSource, size: tuple[int, int]) -> Known
 
 
 def solve_alpha(
-    pairs: Eigenpairs, known: Known, *, weight: float = 1.0, window: int = 11
+    pairs: Eigenpairs, known: Known, *, smoothness: float = 0.1, window: int = 11
 ) -> NDArray[np.float32]:
     """The opacity in the span of the eigenvectors that agrees with what is known.
 
-    With α = Σ_i z_i y_i, the least of
+    With α = Σ_i z_i ŷ_i, ŷ_i = y_i √(Σ d) so that ŷ_0 = 1, the least of
 
-        zᵀ Λ z + weight · d̄ · Σ_p c_p (α_p − a_p)²,  the sum over the known pixels p with alpha a_p,
+        Σ_p c_p (α_p − a_p)² / Σ_p c_p + smoothness · Σ_i (μ_i / μ_max) z_i²,
 
-    Λ the eigenvalues, so that zᵀ Λ z = αᵀ (D − W) α is the matting energy of the graph, d̄ the mean degree and c_p the share
-    of unknown pixels in the window around p; then clipped to [0, 1], and known pixels as given. In the graph, what is known
-    acts on the rest through the edges between the two, and c_p stands for the share of a pixel's edges that lead there.
-    Pixels in the midst of what is known thus do not use up the few degrees of freedom that the span has.
+    p over the known pixels with alpha a_p, d the degrees, μ the eigenvalues; then clipped to [0, 1], and known pixels as
+    given. The second term is the matting energy αᵀ (D − W) α, in units in which the roughest of the vectors has 1: without
+    them `smoothness` would mean another thing with every size of image and kind of feature. c_p is the share of unknown
+    pixels in the window around p. In the full problem what is known acts on the rest through the edges between the two,
+    and c_p stands for the share of a pixel's edges that lead there: so the many pixels in the midst of what is known do
+    not take up the few degrees of freedom that the span has.
 
     Parameters
     ----------
@@ -123,15 +125,14 @@ def solve_alpha(
         With vectors (k, H, W), one entry a pixel, D-orthonormal.
     known : Known
         Of the same size.
-    weight : float
-        Above 0. At 1, a known pixel holds as strongly to what is said of it as to its neighbours in the graph.
+    smoothness : float
+        Finite and above 0.
     window : int
         Odd, at least 3: the window's side in pixels.
 
     Returns
     -------
     (H, W) float32 in [0, 1]
-        Vectors of which nothing is known, such as those of parts of the graph without a known pixel, enter with 0.
 
     Raises
     ------
@@ -144,21 +145,22 @@ def solve_alpha(
             f"vectors must be (k, {known.mask.shape[0]}, {known.mask.shape[1]}) as what is known is, "
             f"got {vectors.shape}"
         )
-    if not (isinstance(weight, Real) and 0 < weight < math.inf):
-        raise ValueError(f"weight must be finite and above 0, got {weight!r}")
+    if not (isinstance(smoothness, Real) and 0 < smoothness < math.inf):
+        raise ValueError(f"smoothness must be finite and above 0, got {smoothness!r}")
     if check_whole("window", window, 3) % 2 == 0:
         raise ValueError(f"window must be an odd number of pixels, got {window}")
-    # A vector times the root of Σ d is of the size of 1, as y_0 is then, and divides the energy by n d̄.
+    if known.mask.all():
+        return known.alpha.copy()
     scale = math.sqrt(float(pairs.degrees.sum(dtype=np.float64)))
     normal, right = _normal_equations(vectors, known, scale, window)
-    normal *= weight / known.mask.size
-    right *= weight / known.mask.size
-    normal[np.diag_indices_from(normal)] += pairs.values
+    roughest = float(pairs.values.max())
+    if roughest > 0:
+        normal[np.diag_indices_from(normal)] += smoothness * pairs.values / roughest
     # Of least norm: a part of the graph without a known pixel has an eigenvalue of 0 and leaves this singular.
-    coefficients = np.linalg.lstsq(normal, right, rcond=None)[0] * scale
+    coefficients = (np.linalg.lstsq(normal, right, rcond=None)[0] * scale).astype(np.float32)
     alpha = np.empty(known.mask.shape, np.float32)
     for rows in _row_blocks(vectors.shape):
-        np.tensordot(coefficients.astype(np.float32), vectors[:, rows], axes=1).clip(0, 1, out=alpha[rows])
+        np.tensordot(coefficients, vectors[:, rows], axes=1).clip(0, 1, out=alpha[rows])
     np.copyto(alpha, known.alpha, where=known.mask)
     return alpha
 
@@ -166,23 +168,29 @@ def solve_alpha(
 def _normal_equations(
     vectors: NDArray[np.float32], known: Known, scale: float, window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Σ_p c_p v_p v_pᵀ (k, k) and Σ_p c_p a_p v_p (k,), v_p the scaled vectors at p."""
-    from scipy.ndimage import uniform_filter
-
+    """Σ_p c_p v_p v_pᵀ (k, k) and Σ_p c_p a_p v_p (k,), over Σ_p c_p; v_p are the scaled vectors at p."""
     k = len(vectors)
-    normal, right = np.zeros((k, k)), np.zeros(k)
-    shares = uniform_filter((~known.mask).astype(np.float32), window, mode="nearest")
-    # The running sums of the filter leave some 1e-7 where no pixel is unknown.
-    shares[known.mask & (shares < 0.5 / window**2)] = 0
-    shares[~known.mask] = 0
+    normal, right, total = np.zeros((k, k)), np.zeros(k), 0.0
+    shares = _shares_of_unknown(known, window)
     for rows in _row_blocks(vectors.shape):
         at = shares[rows] > 0
         share = shares[rows][at].astype(np.float64)
-        v = vectors[:, rows][:, at] * scale  # float64
+        v = vectors[:, rows][:, at].astype(np.float64) * scale
         weighted = v * share
         normal += weighted @ v.T
         right += weighted @ known.alpha[rows][at]
-    return normal, right
+        total += float(share.sum())
+    return normal / total, right / total
+
+
+def _shares_of_unknown(known: Known, window: int) -> NDArray[np.float32]:
+    """(H, W): of the pixels in the window around each known one, the border's repeated; 0 at the others."""
+    from scipy.ndimage import uniform_filter
+
+    shares: NDArray[np.float32] = uniform_filter((~known.mask).astype(np.float32), window, mode="nearest")
+    # The filter's running sums leave some 1e-7 where no pixel is unknown.
+    shares[~known.mask | (shares < 0.5 / window**2)] = 0
+    return shares
 
 
 def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
