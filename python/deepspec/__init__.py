@@ -6,6 +6,8 @@ from deepspec.backbones import Backbone, load_backbone
 from deepspec.decomposition import Decomposition, decompose
 from deepspec.features import Features
 from deepspec.graph import affinity, color_affinity, laplacian
+from deepspec.matte_layers import Layers
+from deepspec.matting import matte
 from deepspec.predictions import predict_dataset
 from deepspec.refine import dense_crf, unary_from_labels
 from deepspec.regions import (
@@ -28,6 +30,7 @@ __all__ = [
     "Decomposition",
     "Eigenpairs",
     "Features",
+    "Layers",
     "ObjectLostWarning",
     "ObjectMask",
     "__version__",
@@ -42,6 +45,7 @@ __all__ = [
     "laplacian_eigenpairs",
     "load_backbone",
     "localize",
+    "matte",
     "objectness",
     "pipeline",
     "predict_dataset",

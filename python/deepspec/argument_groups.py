@@ -24,6 +24,18 @@ def add_input_and_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
+    add_folder(parser)
+    add_page(parser)
+    parser.add_argument(
+        "--plots", action="store_true", help="also draw each result, as DIR/plots/COMMAND/….png"
+    )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--page", action="store_true", help="also write a page of pictures, DIR/COMMAND.html")
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -34,10 +46,6 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="begin by deleting this command's earlier results in DIR"
-    )
-    parser.add_argument("--page", action="store_true", help="also write a page of pictures, DIR/COMMAND.html")
-    parser.add_argument(
-        "--plots", action="store_true", help="also draw each result, as DIR/plots/COMMAND/….png"
     )
 
 
@@ -61,7 +69,8 @@ def add_dataset(group: Any) -> None:
     )
 
 
-def add_features(group: Any, facet: str | None = None) -> None:
+def add_features(group: Any, facet: str | None = None, *, reduced: str = "images are taken apart on") -> None:
+    """`reduced` says what a copy of larger images is for."""
     group.add_argument(
         "--features",
         default="dino_vits16",
@@ -114,7 +123,7 @@ def add_features(group: Any, facet: str | None = None) -> None:
         type=whole(1, "none"),
         default=1024,
         metavar="PIXELS",
-        help="larger images are taken apart on a copy whose longer side is this, or none (%(default)s)",
+        help=f"larger {reduced} a copy whose longer side is this, or none (%(default)s)",
     )
 
 
@@ -133,7 +142,7 @@ def add_grid(group: Any, defaults: Mapping[str, Any]) -> None:
     )
     group.add_argument(
         "--color-weight",
-        type=_color_weight,
+        type=color_weight,
         default=defaults.get("color_weight", 10.0),
         metavar="X",
         help="weight of the colours beside the features (%(default)s); inf: colours alone",
@@ -289,7 +298,7 @@ def _layers(text: str) -> tuple[int | str, ...]:
     return tuple(int(part) if part.lstrip("-").isdecimal() else part for part in text.split(","))
 
 
-def _color_weight(text: str) -> float:
+def color_weight(text: str) -> float:
     try:
         weight = float(text)
     except ValueError:

@@ -20,6 +20,7 @@ from deepspec.argument_groups import (
 )
 from deepspec.baselines import METHODS
 from deepspec.evaluation import MEASURES
+from deepspec.matting_arguments import add_matte
 from deepspec.semantic_arguments import add_semantic_command, add_semantic_evaluation
 from deepspec.tables import TABLES
 from deepspec.tasks import TASKS
@@ -51,6 +52,7 @@ def _parser(method: Mapping[str, Any] = {}) -> argparse.ArgumentParser:
         if task.options:
             add_task(command.add_argument_group("answer"), task.options)
         add_running(command.add_argument_group("running"))
+    add_matte(commands)
     add_semantic_command(commands)
     evaluation = commands.add_parser(
         "evaluate",

@@ -15,14 +15,18 @@ from deepspec.argument_groups import BACKBONE, read_dataset
 from deepspec.arguments import parse
 from deepspec.datasets import Dataset
 from deepspec.evaluation import MEASURES, evaluate
+from deepspec.matting_command import matte_photographs
 from deepspec.outputs import OutputError, versions
-from deepspec.pipeline import STAGES, Result, Run
+from deepspec.pipeline import STAGES, Run
 from deepspec.reproduce import reproduce, to_markdown
 from deepspec.semantic_commands import evaluate_classes, find_classes
 from deepspec.tasks import TASKS
 from deepspec.terminal import (
     GO_ON,
+    count,
+    follow_run,
     printable,
+    profile,
     report_failures,
     report_scores,
     scoring_progress,
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return evaluate_classes(options)
         if options.command == "semantic":
             return find_classes(options)
+        if options.command == "matte":
+            return matte_photographs(options)
         if options.command == "train":
             return train_network(options)
         if options.command == "evaluate":
@@ -65,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deepspec: interrupted; {GO_ON}", file=sys.stderr)
         return 130
     try:
-        _follow(run, options.verbose)
+        follow_run(run, options.verbose)
     except (OutputError, MemoryError) as error:
         print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"deepspec: interrupted after {_count(run)}; {GO_ON}", file=sys.stderr)
+        print(f"deepspec: interrupted after {count(run)}; {GO_ON}", file=sys.stderr)
         return 130
     finally:
         run.close()
@@ -108,7 +114,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
     def follow(run: Run) -> None:
         try:
-            _follow(run, options.verbose)
+            follow_run(run, options.verbose)
         finally:
             run.close()
 
@@ -165,52 +171,13 @@ _GRAPH = ("k", "color_weight", "grid", "vectors", "affinity", "threshold", "epsi
 _SETTINGS = (*_GRAPH, "page", "plots", "overwrite", "jobs", "batch_size", "threads")
 
 
-def _follow(run: Run, verbose: bool) -> None:
-    """Look at the results as they come."""
-    from tqdm import tqdm
-
-    # disable=None: no bar where nobody watches.
-    with tqdm(total=len(run), unit="image", disable=None, dynamic_ncols=True) as bar:
-        for result in run:
-            if result.status == "kept" and not bar.disable:
-                # Not counted into the rate.
-                bar.initial += 1
-            bar.update()
-            if run.failed:
-                bar.set_postfix(failed=len(run.failed), refresh=False)
-            if verbose:
-                tqdm.write(_line(result), file=sys.stderr if result.status == "failed" else sys.stdout)
-
-
-def _line(result: Result) -> str:
-    state = {"done": "", "kept": "kept, ", "failed": "failed: "}[result.status]
-    score = "" if result.score is None else f", score {result.score:.2f}"
-    return f"{printable(result.path)}: {state}{printable(result.line)}{score}"
-
-
 def _report(run: Run, options: argparse.Namespace) -> None:
-    print(f"{_count(run)} with {options.features} features; results in {printable(run.answers)}")
+    print(f"{count(run)} with {options.features} features; results in {printable(run.answers)}")
     if options.page:
         print(f"page of pictures: {printable(options.output / (options.command + '.html'))}")
     if options.verbose and run.seconds:
-        print(_profile(run))
+        print(profile(run))
     report_failures(run.failed, len(run))
-
-
-def _count(run: Run) -> str:
-    kept = f" ({run.counts['kept']} of them before)" if run.counts["kept"] else ""
-    return f"{run.counts['done'] + run.counts['kept']} of {len(run)} images done{kept}"
-
-
-def _profile(run: Run) -> str:
-    """Time by stage, an image and in all."""
-    total = sum(run.seconds.values())
-    images = run.counts["done"] + run.counts["failed"]
-    lines = [f"{'stage':<12} {'seconds':>9} {'ms/image':>9} {'share':>6}"]
-    for stage in STAGES:
-        seconds = run.seconds[stage]
-        lines.append(f"{stage:<12} {seconds:9.2f} {1000 * seconds / images:9.1f} {seconds / total:6.1%}")
-    return "\n".join(lines)
 
 
 _EXTRAS = {
@@ -219,6 +186,7 @@ _EXTRAS = {
     "faiss": "faiss-cpu",
     "ray": "ray",
     "plots": "matplotlib",
+    "matting": "pymatting",
     "crf": "pydensecrf2",
     "guided": "opencv-contrib-python-headless",
 }

@@ -44,20 +44,19 @@ def load(source: ImageSource) -> NDArray[np.uint8]:
     ValueError
         The array has another shape, type or range, the image has no pixels, or `source` is something else.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, Image.Image):
-        with _without_warnings_of_pillow():
-            return _from_pil(source, getattr(source, "filename", "") or "image")
-    if isinstance(source, (str, os.PathLike)):
-        with Path(source).open("rb") as file:
-            return _from_file(file, str(source))
-    if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
-        raise ValueError(
-            f"image must be a path, a binary file object, a PIL image or an array, got {type(source).__name__}"
-        )
-    name = getattr(source, "name", None)
-    return _from_file(source, name if isinstance(name, str) else "image file")
+    return _over_white(_read(source))
+
+
+def load_rgba(source: ImageSource) -> NDArray[np.uint8]:
+    """`load` with the transparency kept: (H, W, 4) uint8, alpha last, 255 throughout where there is none."""
+    array = _read(source)
+    height, width, channels = array.shape
+    rgba = np.full((height, width, 4), 255, np.uint8)
+    colors = channels - 1 if channels in (2, 4) else channels
+    rgba[:, :, :3] = array[:, :, :colors]
+    if colors < channels:
+        rgba[:, :, 3] = array[:, :, -1]
+    return rgba
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -228,6 +227,24 @@ def palette() -> NDArray[np.uint8]:
     return colors
 
 
+def _read(source: ImageSource) -> NDArray[np.uint8]:
+    """(H, W, 1 to 4) uint8, perhaps shared with `source`; alpha is the last of 2 or 4 channels."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        with _without_warnings_of_pillow():
+            return _from_pil(source, getattr(source, "filename", "") or "image")
+    if isinstance(source, (str, os.PathLike)):
+        with Path(source).open("rb") as file:
+            return _from_file(file, str(source))
+    if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+        raise ValueError(
+            f"image must be a path, a binary file object, a PIL image or an array, got {type(source).__name__}"
+        )
+    name = getattr(source, "name", None)
+    return _from_file(source, name if isinstance(name, str) else "image file")
+
+
 def _from_file(file: IO[bytes], name: str) -> NDArray[np.uint8]:
     # Pillow goes back and forth.
     if not (hasattr(file, "seekable") and file.seekable()):
@@ -265,7 +282,7 @@ def _from_pil(image: Image.Image, name: str) -> NDArray[np.uint8]:
         array = _from_array(_deep(pixels))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return np.ascontiguousarray(_upright(array, orientation))
+    return _upright(array, orientation)
 
 
 def _pixels(image: Image.Image) -> NDArray[Any]:
@@ -389,13 +406,15 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise ValueError(f"image must be (H, W) or (H, W, 1 to 4), got shape {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"image has no pixels, its shape is {array.shape}")
-    array = _to_uint8(array)
-    channels = array.shape[2]
-    if channels in (2, 4):
+    return _to_uint8(array)
+
+
+def _over_white(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if array.shape[2] in (2, 4):
         alpha = array[:, :, -1:].astype(np.uint32)
         over_white = array[:, :, :-1] * alpha + 255 * (255 - alpha)
         array = ((over_white + 127) // 255).astype(np.uint8)
-    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:

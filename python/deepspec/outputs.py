@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from deepspec.inputs import Input, fingerprint
 from deepspec.tasks import TASKS, Answer
 
 RECORDS = ".records"
-FOLDERS = ("eigenvectors", "masks", "labels", "plots", RECORDS)
+FOLDERS = ("eigenvectors", "masks", "labels", "mattes", "plots", RECORDS)
 #: Held by whatever command writes a folder.
 LOCK = Path(RECORDS, "lock")
 #: What `semantics` keeps, and by which its folders are known.
@@ -28,7 +29,81 @@ class OutputError(OSError):
     """The results cannot be written. What is written is whole, and the same call goes on from there."""
 
 
-class Outputs:
+class ResultFolder(ABC):
+    """A folder that a command fills image by image, and what is there of its results already.
+
+    Attributes
+    ----------
+    folder : Path
+    answers : Path
+        The folder or file of the answers.
+    settings : dict
+        What determines the results, as plain JSON values.
+    """
+
+    def __init__(self, folder: Path, command: str, answers: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.answers = answers
+        self.settings = settings
+        self._command = command
+        # One small file for each image, written last: with it the image counts as done.
+        self._records = folder / RECORDS / command
+
+    def check_settings(self) -> None:
+        """ValueError where the folder holds results of other settings."""
+        earlier = read_runs(self.folder).get(self._command, {}).get("settings", self.settings)
+        if changes := differences(earlier, self.settings):
+            raise ValueError(
+                f"{self.folder} holds results of {self._command} with {changes}: "
+                "choose another folder, or overwrite them"
+            )
+
+    @contextmanager
+    def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
+        """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the command."""
+        with ExitStack() as stack:
+            with writing_to(self.folder):
+                stack.enter_context(locked(self.folder / LOCK))
+                remove_leftovers(self.folder, FOLDERS)
+                if overwrite:
+                    self._remove_all()
+                write_run(self.folder, self._command, inputs, {}, complete=False, settings=self.settings)
+            yield
+
+    @abstractmethod
+    def record(self, item: Input) -> dict[str, Any] | None:
+        """What was found in an image: `line`, `score` and more. None where it is to be done (again)."""
+
+    @abstractmethod
+    def files(self, item: Input) -> tuple[Path, ...]:
+        """What holds the answer of an image."""
+
+    @abstractmethod
+    def remove(self, item: Input) -> None:
+        """Delete what is there of an image that is about to be done."""
+
+    def finish(self, inputs: Sequence[Input], failed: dict[str, str]) -> None:
+        """Write what is about all images: `run.json`."""
+        with writing_to(self.folder):
+            write_run(self.folder, self._command, inputs, failed, complete=True, settings=self.settings)
+
+    def _record_path(self, item: Input) -> Path:
+        return item.below(self._records, ".json")
+
+    def _write_record(self, item: Input, files: Iterable[Path], **found: Any) -> None:
+        write_json({**found, "files": self._names(files)}, self._record_path(item), indent=None)
+
+    def _names(self, files: Iterable[Path]) -> list[str]:
+        return [path.relative_to(self.folder).as_posix() for path in files]
+
+    def _remove_all(self) -> None:
+        for path in self._records.rglob("*.json"):
+            for name in (read_record(path) or {"files": []})["files"]:
+                (self.folder / name).unlink(missing_ok=True)
+            path.unlink()
+
+
+class Outputs(ResultFolder):
     """Where the results of one task go, and what is there of them already.
 
     Parameters
@@ -47,37 +122,11 @@ class Outputs:
     """
 
     def __init__(self, folder: Path, task: str, settings: dict[str, Any], *, page: bool, plots: bool) -> None:
-        self.folder = folder
-        self.answers = folder / TASKS[task].files
+        super().__init__(folder, task, folder / TASKS[task].files, settings)
         if self.answers.name == "labels" and (folder / STAGES).exists():
             raise ValueError(f"{folder} holds label maps of semantic: choose another folder")
-        self._task = task
-        self.settings = settings
         self._page = page
         self._plots = plots
-        # One small file for each image, written last: with it the image counts as done.
-        self._records = folder / RECORDS / task
-
-    def check_settings(self) -> None:
-        """ValueError where the folder holds results of other settings."""
-        earlier = read_runs(self.folder).get(self._task, {}).get("settings", self.settings)
-        if changes := differences(earlier, self.settings):
-            raise ValueError(
-                f"{self.folder} holds results of {self._task} with {changes}: "
-                "choose another folder, or overwrite them"
-            )
-
-    @contextmanager
-    def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
-        """Keep other runs out, and clear away what a killed one left; with `overwrite`, all results of the task."""
-        with ExitStack() as stack:
-            with writing_to(self.folder):
-                stack.enter_context(locked(self.folder / LOCK))
-                remove_leftovers(self.folder, FOLDERS)
-                if overwrite:
-                    self._remove_all()
-                write_run(self.folder, self._task, inputs, {}, complete=False, settings=self.settings)
-            yield
 
     def record(self, item: Input) -> dict[str, Any] | None:
         """What was found in an image: `line`, `score`, `coco`. None where it is to be done (again)."""
@@ -102,15 +151,15 @@ class Outputs:
         with writing_to(self.folder):
             for name, path in files.items():
                 self._write_part(name, path, item, d, answer)
-            record = {
-                "source": source,
-                "line": answer.line,
-                "score": answer.score,
+            self._write_record(
+                item,
+                files.values(),
+                source=source,
+                line=answer.line,
+                score=answer.score,
                 **({} if answer.kept is None else {"kept": answer.kept}),
-                "coco": coco.record(item.name, d.image.shape[:2], answer.annotations),
-                "files": [path.relative_to(self.folder).as_posix() for path in files.values()],
-            }
-            write_json(record, self._record_path(item), indent=None)
+                coco=coco.record(item.name, d.image.shape[:2], answer.annotations),
+            )
 
     def remove(self, item: Input) -> None:
         """Delete what is there of an image that is about to be done."""
@@ -122,7 +171,7 @@ class Outputs:
         """Write what is about all images: the COCO file, the page and `run.json`."""
         with writing_to(self.folder):
             done = [item for item in inputs if str(item.path) not in failed]
-            dataset = TASKS[self._task].dataset
+            dataset = TASKS[self._command].dataset
             if dataset is not None:
                 with replacing(self.folder / dataset) as file:
                     coco.write_dataset(
@@ -131,27 +180,24 @@ class Outputs:
             if self._page:
                 pages.write_pages(
                     (pages.Entry.from_json(read_json(self._files(item)["page"])) for item in done),
-                    self.folder / f"{self._task}.html",
+                    self.folder / f"{self._command}.html",
                     n_entries=len(done),
-                    title=f"deepspec {self._task}",
+                    title=f"deepspec {self._command}",
                     facts={name: setting_text(value) for name, value in self.settings.items()},
                     failures={
                         item.name: failed[str(item.path)] for item in inputs if str(item.path) in failed
                     },
                 )
-            write_run(self.folder, self._task, inputs, failed, complete=True, settings=self.settings)
-
-    def _record_path(self, item: Input) -> Path:
-        return item.below(self._records, ".json")
+        super().finish(inputs, failed)
 
     def _files(self, item: Input) -> dict[str, Path]:
         files = {}
-        if TASKS[self._task].write is not None:
-            files["answer"] = item.below(self.answers, TASKS[self._task].suffix)
+        if TASKS[self._command].write is not None:
+            files["answer"] = item.below(self.answers, TASKS[self._command].suffix)
         if self._plots:
-            files["plot"] = item.below(self.folder / "plots" / self._task, ".png")
+            files["plot"] = item.below(self.folder / "plots" / self._command, ".png")
         if self._page:
-            files["page"] = item.below(self.folder / RECORDS / "pages" / self._task, ".json")
+            files["page"] = item.below(self.folder / RECORDS / "pages" / self._command, ".json")
         return files
 
     def _write_part(self, name: str, path: Path, item: Input, d: Decomposition, answer: Answer) -> None:
@@ -167,15 +213,9 @@ class Outputs:
             entry = pages.Entry(item.name, pages.panels(d, **drawn), answer.score, answer.line, link)
             write_json(entry.to_json(), path, indent=None)
         else:
-            write = TASKS[self._task].write
+            write = TASKS[self._command].write
             assert write is not None
             write(path, d, answer)
-
-    def _remove_all(self) -> None:
-        for path in self._records.rglob("*.json"):
-            for name in (read_record(path) or {"files": []})["files"]:
-                (self.folder / name).unlink(missing_ok=True)
-            path.unlink()
 
 
 def read_runs(folder: Path) -> dict[str, Any]:
@@ -230,6 +270,7 @@ _USED = (
     "torchvision",
     "timm",
     "pydensecrf2",
+    "pymatting",
     "opencv-contrib-python-headless",
 )
 

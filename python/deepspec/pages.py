@@ -120,6 +120,11 @@ def panels(
     return [panel(caption, picture) for caption, picture in pictures.items()]
 
 
+_EIGENVECTORS = (
+    "y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value."
+)
+
+
 def write_pages(
     entries: Iterable[Entry],
     path: str | os.PathLike[str],
@@ -128,6 +133,7 @@ def write_pages(
     title: str,
     facts: Mapping[str, str] | None = None,
     failures: Mapping[str, str] | None = None,
+    footer: str = _EIGENVECTORS,
     per_page: int = 300,
 ) -> list[Path]:
     """Write `path` and, for more entries than a page holds, `path` with -2, -3, … before its extension.
@@ -148,6 +154,8 @@ def write_pages(
         What to say about the run, such as its settings.
     failures : mapping of str to str
         Names of images that could not be done, and why.
+    footer : str
+        What the captions mean.
     per_page : int
 
     Returns
@@ -166,7 +174,7 @@ def write_pages(
         title,
         header=run_header(title, n_entries, facts or {}, failures or {}),
         controls=_CONTROLS,
-        footer="<p>y₁, y₂, …: eigenvectors of the image, red above zero, blue below, gray where there is no value.</p>\n",
+        footer=f"<p>{html_text(footer)}</p>\n",
         style=resource("page.css"),
         script=resource("page.js"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -16,7 +16,7 @@ from deepspec.decompositions import STAGES, Decomposer, Result, timed
 from deepspec.features import FeatureSource, named, settings_of
 from deepspec.graph import check_threads
 from deepspec.inputs import Input, find_images
-from deepspec.outputs import FOLDERS, Outputs
+from deepspec.outputs import FOLDERS, Outputs, ResultFolder
 from deepspec.tasks import TASKS, check_options
 
 __all__ = ["STAGES", "Result", "Run", "run"]
@@ -122,8 +122,8 @@ def run(
     n_threads = check_threads(threads)
     if batch_size is not None:
         batch_size = check_whole("batch_size", batch_size, 1)
-    _require(TASKS[task].module, TASKS[task].extra)
-    _require("matplotlib" if plots else None, "plots")
+    require(TASKS[task].module, TASKS[task].extra)
+    require("matplotlib" if plots else None, "plots")
     output = Path(output)
     found = find_images(inputs, without=[output / name for name in FOLDERS])
     # Only now: a network takes seconds to load.
@@ -142,11 +142,11 @@ def run(
     if threads is None and jobs > 1:
         n_threads = max(1, n_threads // jobs)
     decomposer = Decomposer(source, graph, _Asked(task, options, outputs), jobs, n_threads, batch_size)
-    return Run(found, decomposer, outputs, overwrite)
+    return Run(found, decomposer.take_apart, outputs, overwrite)
 
 
 class Run(Iterator[Result]):
-    """The results of `run`, as they come: first what was kept, then the others in the order of the inputs.
+    """The results of a command's images, as they come: first what was kept, then the others in the order of the inputs.
 
     Attributes
     ----------
@@ -164,7 +164,11 @@ class Run(Iterator[Result]):
     """
 
     def __init__(
-        self, inputs: Sequence[Input], decomposer: Decomposer, outputs: Outputs, overwrite: bool
+        self,
+        inputs: Sequence[Input],
+        work: Callable[[Sequence[Input]], Iterator[Result]],
+        outputs: ResultFolder,
+        overwrite: bool,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
@@ -172,7 +176,7 @@ class Run(Iterator[Result]):
         self.answers = outputs.answers
         self.settings = outputs.settings
         self._inputs = inputs
-        self._decomposer = decomposer
+        self._do = work
         self._outputs = outputs
         self._results = self._work(overwrite)
 
@@ -205,7 +209,7 @@ class Run(Iterator[Result]):
             for item in missing:
                 self._outputs.remove(item)
             if missing:
-                yield from self._decomposer.take_apart(missing)
+                yield from self._do(missing)
             self._outputs.finish(self._inputs, self.failed)
 
 
@@ -235,6 +239,7 @@ class _Asked:
         )
 
 
-def _require(module: str | None, extra: str | None) -> None:
+def require(module: str | None, extra: str | None) -> None:
+    """ImportError that names the extra where a module is not installed."""
     if module is not None and util.find_spec(module) is None:
         raise ImportError(f"{module} is not installed: pip install 'deepspec[{extra}]'")

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepspec.datasets import Example
-from deepspec.decompositions import Result
+from deepspec.decompositions import STAGES, Result
 from deepspec.evaluation import Evaluation
+from deepspec.pipeline import Run
 from deepspec.semantic_evaluation import SemanticEvaluation
 
 GO_ON = "what is done is kept, and the same command goes on from there"
@@ -19,6 +20,45 @@ def printable(value: Any) -> str:
     """Text for any terminal: a file name need not be valid in its encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     return str(value).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def follow_run(run: Run, verbose: bool) -> None:
+    """Look at the results as they come."""
+    from tqdm import tqdm
+
+    # disable=None: no bar where nobody watches.
+    with tqdm(total=len(run), unit="image", disable=None, dynamic_ncols=True) as bar:
+        for result in run:
+            if result.status == "kept" and not bar.disable:
+                # Not counted into the rate.
+                bar.initial += 1
+            bar.update()
+            if run.failed:
+                bar.set_postfix(failed=len(run.failed), refresh=False)
+            if verbose:
+                tqdm.write(_line(result), file=sys.stderr if result.status == "failed" else sys.stdout)
+
+
+def _line(result: Result) -> str:
+    state = {"done": "", "kept": "kept, ", "failed": "failed: "}[result.status]
+    score = "" if result.score is None else f", score {result.score:.2f}"
+    return f"{printable(result.path)}: {state}{printable(result.line)}{score}"
+
+
+def count(run: Run) -> str:
+    kept = f" ({run.counts['kept']} of them before)" if run.counts["kept"] else ""
+    return f"{run.counts['done'] + run.counts['kept']} of {len(run)} images done{kept}"
+
+
+def profile(run: Run) -> str:
+    """Time by stage, an image and in all."""
+    total = sum(run.seconds.values())
+    images = run.counts["done"] + run.counts["failed"]
+    lines = [f"{'stage':<12} {'seconds':>9} {'ms/image':>9} {'share':>6}"]
+    for stage in STAGES:
+        seconds = run.seconds[stage]
+        lines.append(f"{stage:<12} {seconds:9.2f} {1000 * seconds / images:9.1f} {seconds / total:6.1%}")
+    return "\n".join(lines)
 
 
 def report_failures(failed: Mapping[str, str], n_images: int) -> None:

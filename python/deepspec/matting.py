@@ -1,0 +1,291 @@
+"""Image → soft layers at full resolution (section 4.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepspec import _core, images
+from deepspec.checks import check_choice, check_whole
+from deepspec.decomposition import plain_weight
+from deepspec.features import Features, FeatureSource, extract
+from deepspec.full_resolution import Plan, pixel_eigenpairs, plan
+from deepspec.images import ImageSource
+from deepspec.matte_layers import Layers
+from deepspec.soft_layers import LAYERINGS, front_layers, soft_layers
+from deepspec.spectral import Eigenpairs
+from deepspec.trimaps import Known, known_from_scribbles, known_from_trimap, solve_alpha
+
+#: Told of a stage by name, and of the share of it that is done, in [0, 1]; it may raise to cancel.
+StageProgress = Callable[[str, float], None]
+
+AFFINITIES = ("patch", "patch4", "sampled")
+#: What tells which pixels are in front.
+GUIDES: dict[str, Callable[[ImageSource, tuple[int, int]], Known]] = {
+    "trimap": known_from_trimap,
+    "scribbles": known_from_scribbles,
+}
+_GUIDED_EIGENVECTORS = 50
+
+
+def matte(
+    image: ImageSource,
+    features: FeatureSource = "dino_vits16",
+    *,
+    n_layers: int = 5,
+    n_eigenvectors: int | None = None,
+    color_weight: float = 10.0,
+    affinity: str = "patch",
+    layering: str = "sparse",
+    foreground: str | int | Sequence[int] = "border",
+    trimap: ImageSource | None = None,
+    scribbles: ImageSource | None = None,
+    max_size: int | None = 1024,
+    tol: float = 1e-3,
+    seed: int = 0,
+    max_memory: float | None = None,
+    threads: int | None = None,
+    progress: StageProgress | None = None,
+) -> Layers:
+    """Take a photograph apart into soft layers of its full size (section 4.4).
+
+    The layers come from the first eigenvectors of the graph of all pixels; with a trimap or scribbles there are two,
+    the foreground and the rest.
+
+    Parameters
+    ----------
+    image : path, file object, PIL image or array
+        Anything `images.load` reads.
+    features : str, callable, Features or array
+        As `decompose` takes them. With `color_weight=math.inf` they are not looked at.
+    n_layers : int
+        At most the number of pixels. It has no meaning with a trimap or scribbles.
+    n_eigenvectors : int, optional
+        The constant one included, at most the number of pixels. Default: n_layers + 1, and 50 with a trimap or
+        scribbles.
+    color_weight : float in [0, inf]
+        λ of `W = W_feat + λ W_color`; `math.inf` leaves the features out: the layers are of colours alone.
+    affinity : {"patch", "patch4", "sampled"}
+        See `pixel_eigenpairs`.
+    layering : {"sparse", "kmeans"}
+        See `soft_layers`.
+    foreground : "border", int or several
+        The layers that make up the foreground, counted from 0; `"border"`: those that have little of the image's
+        border.
+    trimap : image, optional
+        Of the image's size: white where the foreground is known, black where the rest is, gray elsewhere, see
+        `known_from_trimap`.
+    scribbles : image, optional
+        Of the image's size: white strokes in front and black ones behind on a transparent ground, see
+        `known_from_scribbles`.
+    max_size : int or None
+        In pixels: features are extracted from a copy whose longer side is this where the image is larger; None:
+        never. The layers have the image's size all the same.
+    tol : float
+        Of the eigenvectors' residuals.
+    seed : int
+    max_memory : float, optional
+        In bytes. What needs more is refused before it begins. Default: what the machine has.
+    threads : int, optional
+        Default: `$DEEPSPEC_NUM_THREADS`, else the cores available.
+    progress : callable, optional
+        Told of a stage by name, and of the share of it that is done, in [0, 1]. What it raises ends the work.
+
+    Returns
+    -------
+    Layers
+
+    Raises
+    ------
+    ImportError
+        The features are a network's and torch or timm is not installed, or scikit-learn is not.
+    OSError
+        An image cannot be read, or the network's weights cannot be had.
+    ValueError
+        A parameter is out of range, or the image is too small for the features.
+    MemoryError
+        It needs more than `max_memory`.
+    ConvergenceError
+        The eigenvectors did not reach `tol`.
+    """
+    guides = {
+        name: source for name, source in (("trimap", trimap), ("scribbles", scribbles)) if source is not None
+    }
+    if len(guides) == 2:
+        raise ValueError("trimap and scribbles exclude each other, got both")
+    guide = next(iter(guides), None)
+    matting = Matting(
+        n_layers=n_layers,
+        n_eigenvectors=n_eigenvectors,
+        color_weight=color_weight,
+        affinity=affinity,
+        layering=layering,
+        guide=guide,
+        max_size=max_size,
+        tol=tol,
+        seed=seed,
+    )
+    front = matting.check_foreground(foreground)
+    pixels = images.load(image)
+    matting.check_size(pixels)
+    known = None if guide is None else matting.known(guides[guide], pixels.shape[:2])
+    progress = progress or (lambda stage, share: None)
+    found = matting.features(pixels, features, progress)
+    pairs = matting.eigenpairs(pixels, found, max_memory=max_memory, threads=threads, progress=progress)
+    return matting.with_front(matting.layers(pixels, found, pairs, known, progress), front)
+
+
+@dataclass(frozen=True)
+class Matting:
+    """What determines the layers of a photograph: the parameters of `matte`.
+
+    Attributes
+    ----------
+    guide : {"trimap", "scribbles"} or None
+        What tells which pixels are in front.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range, whatever the image holds.
+    """
+
+    n_layers: int = 5
+    n_eigenvectors: int | None = None
+    color_weight: float = 10.0
+    affinity: str = "patch"
+    layering: str = "sparse"
+    guide: str | None = None
+    max_size: int | None = 1024
+    tol: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("n_layers", self.n_layers, 1)
+        if self.n_eigenvectors is not None:
+            check_whole("n_eigenvectors", self.n_eigenvectors, 2)
+        if not (isinstance(self.color_weight, Real) and self.color_weight >= 0):
+            raise ValueError(f"color_weight must be a number from 0 to inf, got {self.color_weight!r}")
+        check_choice("affinity", self.affinity, AFFINITIES)
+        check_choice("layering", self.layering, LAYERINGS)
+        if self.max_size is not None:
+            check_whole("max_size, where not None,", self.max_size, 1)
+        if not (isinstance(self.tol, Real) and 0 < self.tol < 1):
+            raise ValueError(f"tol must be a number between 0 and 1, got {self.tol!r}")
+        check_whole("seed", self.seed, 0, 2**32 - 1)
+
+    @property
+    def needs_features(self) -> bool:
+        return not math.isinf(self.color_weight)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As plain JSON values, without what has no meaning."""
+        settings = {**asdict(self), "color_weight": plain_weight(self.color_weight), "tol": float(self.tol)}
+        unused = ("n_layers", "layering") if self.guide else ("guide",)
+        return {name: value for name, value in settings.items() if name not in unused}
+
+    def check_foreground(self, foreground: str | int | Sequence[int]) -> tuple[int, ...] | None:
+        """The layers of the foreground, counted from 0, or None for those `front_layers` finds; ValueError for others."""
+        if isinstance(foreground, str):
+            check_choice("foreground, where it is no layer,", foreground, ("border",))
+            return None
+        if self.guide:
+            raise ValueError(f"foreground must not be given with {self.guide}, which tells it")
+        numbers = [foreground] if isinstance(foreground, (int, np.integer)) else list(foreground)
+        if not numbers:
+            raise ValueError("foreground must name at least one layer, got none")
+        return tuple(check_whole("foreground, counted from 0,", n, 0, self.n_layers - 1) for n in numbers)
+
+    def check_size(self, pixels: NDArray[np.uint8]) -> None:
+        """ValueError where an image has too few pixels."""
+        n_pixels = pixels.shape[0] * pixels.shape[1]
+        least = {"n_layers": 1 if self.guide else self.n_layers, "n_eigenvectors": self.n_eigenvectors or 1}
+        for name, value in least.items():
+            if value > n_pixels:
+                raise ValueError(f"{name} must be at most the image's {n_pixels} pixels, got {value}")
+
+    def known(self, source: ImageSource, size: tuple[int, int]) -> Known:
+        """What a trimap or scribbles say of an image of (height, width)."""
+        assert self.guide is not None
+        return GUIDES[self.guide](source, size)
+
+    def features(
+        self, pixels: NDArray[np.uint8], source: FeatureSource, progress: StageProgress
+    ) -> Features | None:
+        """An image's features, their cells counted in its own pixels; None where colours decide alone."""
+        if not self.needs_features:
+            return None
+        progress("features", 0.0)
+        ready = not (isinstance(source, str) or callable(source))
+        working = pixels if ready else images.shrink(pixels, self.max_size)
+        found = extract(working, source)
+        progress("features", 1.0)
+        scale = pixels.shape[0] / working.shape[0], pixels.shape[1] / working.shape[1]
+        return replace(found, cell=(found.cell[0] * scale[0], found.cell[1] * scale[1]))
+
+    def plan(self, pixels: NDArray[np.uint8], features: Features | None) -> Plan:
+        """What the eigenvectors will need."""
+        return plan(pixels.shape[:2], features, affinity=self.affinity, k=self._k(pixels))
+
+    def eigenpairs(
+        self,
+        pixels: NDArray[np.uint8],
+        features: Features | None,
+        *,
+        max_memory: float | None,
+        threads: int | None,
+        progress: StageProgress,
+    ) -> Eigenpairs:
+        """Of the graph of an image's pixels."""
+        return pixel_eigenpairs(
+            pixels,
+            features,
+            affinity=self.affinity,
+            color_weight=self.color_weight,
+            k=self._k(pixels),
+            tol=self.tol,
+            seed=self.seed,
+            max_memory=max_memory,
+            threads=threads,
+            progress=progress,
+        )
+
+    def layers(
+        self,
+        pixels: NDArray[np.uint8],
+        features: Features | None,
+        pairs: Eigenpairs,
+        known: Known | None,
+        progress: StageProgress,
+    ) -> Layers:
+        """An image's layers, from where its eigenvectors are known."""
+        progress("layers", 0.0)
+        if known is None:
+            alphas = soft_layers(pairs, self.n_layers, method=self.layering, seed=self.seed)
+        else:
+            alpha = np.clip(solve_alpha(pairs, known), 0, 1).astype(np.float32)
+            alphas = np.stack([alpha, 1 - alpha])
+        progress("layers", 1.0)
+        of_features = {"features": "none"} if features is None else features.settings
+        settings = {**of_features, **self.settings, "deepspec": _core.__version__}
+        return self.with_front(Layers(pixels, alphas, (), settings), None)
+
+    def with_front(self, layers: Layers, front: tuple[int, ...] | None) -> Layers:
+        """The layers with those in front as asked for, or None: as they are found."""
+        if front is not None:
+            return layers.with_front(front)
+        if self.guide:
+            return layers.with_front(0)
+        found = front_layers(layers.alphas)
+        return replace(layers, front=found, settings={**layers.settings, "foreground": "border"})
+
+    def _k(self, pixels: NDArray[np.uint8]) -> int:
+        default = _GUIDED_EIGENVECTORS if self.guide else self.n_layers + 1
+        return self.n_eigenvectors or min(default, pixels.shape[0] * pixels.shape[1])
