@@ -268,6 +268,7 @@ def test_front_of_photographs(test_data: Path, method: str) -> None:
         d = deepspec.decompose(images.load(example.image), network, k=5, color_weight=3.0)
         layers = soft_layers(d.pairs, 5, method=method)
         assert_layers(layers, (5, *d.pairs.degrees.shape))
+        assert layers.any(axis=(1, 2)).all()
         alpha = layers[list(front_layers(layers))].sum(axis=0)
         mask = images.resize(example.mask()[0].astype(np.uint8)[..., None].repeat(3, 2) * 255, alpha.shape)
         inside = mask[..., 0] > 127

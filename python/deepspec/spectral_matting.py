@@ -1,6 +1,6 @@
 """Combinations of vectors that sum to one and are close to 0 or 1: the matting components of spectral matting.
 
-Levin, Rav-Acha, Lischinski, Spectral Matting, PAMI 2008, section 4.1.
+Levin, Rav-Acha, Lischinski, Spectral Matting, PAMI 2008.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _EXPONENT = 0.8  # γ: mixtures come out nearer to their shares than with 0.9, a
 _LEAST = (
     1e-3  # |α| and |1 − α| below it weigh as much as there; with 0.1 the layers of photographs become uniform
 )
-_STEPS = 20  # in 100, most layers of a photograph vanish
+_STEPS = 20  # in 100, were none kept, most of a photograph's layers would vanish
 _HALVINGS = 7
 _KEPT = 0.5  # of a layer's mean
 
@@ -29,8 +29,7 @@ def sparse_components(basis: Float64, members: Float64) -> Float64:
     One layer that is 1 everywhere has the least penalty of all, so that the steps would in the end lead there. They are
     therefore halved until the penalty falls and each layer keeps half of its cluster's pixels or more, as the sum of
     its alphas, and end where that takes more than 7 halvings. The more vectors there are beside the layers, the
-    closer to 0 and 1 the projections are, and the less the layers change in size: the paper takes two to
-    three times as many.
+    closer to 0 and 1 the projections are, and the less the layers change in size.
 
     Parameters
     ----------
