@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 _EXPONENT = 0.8  # γ: mixtures come out nearer to their shares than with 0.9, and photographs' layers crisper
-_LEAST = (
-    1e-3  # |α| and |1 − α| below it weigh as much as there; with 0.1 the layers of photographs become uniform
-)
+_LEAST = 1e-3  # smaller |α| and |1 − α| weigh as if they were it; 0.1 would make all layers alike
 _STEPS = 20  # in 100, were none kept, most of a photograph's layers would vanish
 _HALVINGS = 7
 _KEPT = 0.5  # of a layer's mean
