@@ -13,6 +13,7 @@ from deepspec.checks import check_choice, check_whole
 from deepspec.clustering import kmeans
 from deepspec.features import border_cells
 from deepspec.spectral import Eigenpairs
+from deepspec.spectral_matting import sparse_components
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -23,31 +24,31 @@ LAYERINGS = ("kmeans", "sparse")
 
 _SAMPLE = 8192  # pixels fitted to: all of a photograph change its soft clusters by 0.01 at most, on average
 _BLOCK = 2**21  # numbers in double precision at a time
-_WIDTH = 0.01  # of the rounding off of |α| at 0: what is closer to 0 or 1 counts as there
-_STEPS = 20
 
 
 def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "kmeans", seed: int = 0) -> Float32:
     """Layers of an image, each an alpha between 0 and 1, from the eigenvectors at its pixels (section 4.4).
 
-    Both methods begin with k-means over the pixels' entries of y₁ … y_{k−1}, all with the same weight, and look at
+    Both methods begin with k-means over the pixels' entries of eigenvectors, all with the same weight, and look at
     8192 pixels drawn at random, or at all where these are fewer; the other pixels follow by the same formula.
 
     Parameters
     ----------
     pairs : Eigenpairs
-        Of an image's pixels: vectors (k, H, W). As many as layers are about right.
+        Of an image's pixels: vectors (k, H, W). For ``"kmeans"`` as many as layers are about right, for ``"sparse"``
+        three to four times as many.
     n_layers : int
         From 1 to the number of pixels; more than k too. Where k-means finds fewer clusters, because fewer of the
         pixels looked at differ to six digits, the layers that remain are 0.
     method : {"kmeans", "sparse"}
-        ``"kmeans"``: a pixel's share of a cluster is exp(−d²/2σ²) over the sum of all clusters', d its distance to the
-        cluster's centre and σ² the variance within clusters along one axis: it is a mixture only where it lies
-        about halfway between centres. ``"sparse"``: sums of multiples of the eigenvectors, as in spectral matting (Levin,
-        Rav-Acha, Lischinski, PAMI 2008), that are close to 0 or 1 at as many pixels as can be: of all that sum to 1, those
-        off by the least, Σ|Δα|, from 1 in the layer of a pixel's cluster and 0 in the others, each cluster with the
-        same weight. Then clipped to [0, 1] and divided by their sum. Mixtures are in proportion, but flat regions too
-        are a little transparent where the eigenvectors are not flat.
+        ``"kmeans"``: of clusters over y₁ … y_{k−1}, a pixel's share of one is exp(−d²/2σ²) over the sum of all
+        clusters', d its distance to the cluster's centre and σ² the variance within clusters along one axis: it is a
+        mixture only where it lies about halfway between centres. ``"sparse"``: sums of multiples of all eigenvectors
+        that are close to 0 or 1, as in spectral matting (Levin, Rav-Acha, Lischinski, PAMI 2008): at most 20 steps
+        that lower Σ |α|^0.8 + |1 − α|^0.8 over pixels and layers, from clusters over y₁ … y_{n_layers−1}; then clipped
+        to [0, 1] and divided by their sum. Mixtures are in proportion, but flat regions too are a little transparent
+        where the eigenvectors are not flat. One layer that is 1 everywhere is best by that sum, so that a layer shrinks
+        where the eigenvectors cannot tell it from others well; the steps end before one loses half of its cluster.
     seed : int
         Of the pixels looked at and of k-means, which keeps the best of 10 starts.
 
@@ -75,7 +76,9 @@ def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "kmeans", see
         layers[0] = 1
         return layers.reshape(n_layers, *size)
     sample = entries[:, _sample(n_pixels, seed)].T.astype(np.float64)
-    labels = kmeans(sample, n_layers, seed)
+    # A graph of n_layers parts has as many eigenvectors that tell them apart: the others refine sparse layers.
+    dividing = sample if method == "kmeans" else sample[:, : n_layers - 1]
+    labels = kmeans(dividing, n_layers, seed)
     fit = {"kmeans": _soft_clusters, "sparse": _sparse}[method]
     # One thread, as in k-means: many would wait for each other over products this small, and show in the last bits.
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -179,7 +182,7 @@ def _sparse(sample: Float64, labels: NDArray[np.intp]) -> Layering:
         """Of unit variance over the sample, after a constant."""
         return np.concatenate([np.ones((len(points), 1)), (points - center) @ axes], axis=1)
 
-    coefficients = _fit(basis(sample), np.eye(labels.max() + 1)[labels])
+    coefficients = sparse_components(basis(sample), np.eye(labels.max() + 1)[labels])
 
     def layering(points: Float64) -> Float64:
         alphas = (basis(points) @ coefficients).clip(0, 1)
@@ -187,27 +190,3 @@ def _sparse(sample: Float64, labels: NDArray[np.intp]) -> Layering:
         return np.asarray(alphas / alphas.sum(axis=1, keepdims=True))
 
     return layering
-
-
-def _fit(basis: Float64, members: Float64) -> Float64:
-    """Z, (m, n_layers), with the least Σ w √((basis·Z − members)² + width²) where the sum of Z's columns is (1, 0, …).
-
-    Of spectral matting's |α|^γ + |1 − α|^γ, one layer that is 1 everywhere is a minimum, and Newton's method finds it
-    on photographs. Here k-means says which of 0 and 1 a pixel is drawn to, and w gives clusters the same weight: the
-    problem is convex. Each step solves the weighted least squares that touch it from above, so that it never rises.
-    """
-    n, m = basis.shape
-    n_layers = members.shape[1]
-    weights = members @ (1 / members.sum(axis=0))
-    products = (basis[:, :, None] * basis[:, None, :]).reshape(n, m * m)
-    one = np.eye(m)[0]
-    pull = np.repeat(weights[:, None], n_layers, axis=1)
-    found = np.zeros((m, n_layers))
-    for _ in range(_STEPS):
-        inverses = np.linalg.inv((pull.T @ products).reshape(n_layers, m, m))
-        free = np.einsum("lij,jl->il", inverses, basis.T @ (pull * members))
-        # Lagrange multipliers of the sum.
-        force = np.linalg.solve(inverses.sum(axis=0), one - free.sum(axis=1))
-        found = free + (inverses @ force).T
-        pull = weights[:, None] / np.sqrt(np.square(basis @ found - members) + _WIDTH**2)
-    return found
