@@ -159,5 +159,6 @@ def cosines(vectors: Array, others: Array) -> list[float]:
 
 def _orthonormal(vectors: Array, degrees: Array) -> Array:
     """(n, k): D^½ y of length 1, of (k, n) y."""
-    u = np.sqrt(degrees)[:, None] * vectors.T.astype(np.float64)
-    return u / np.linalg.norm(u, axis=0)
+    u: Array = np.sqrt(degrees)[:, None] * vectors.T.astype(np.float64)
+    u /= np.linalg.norm(u, axis=0)
+    return u

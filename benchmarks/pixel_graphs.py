@@ -65,7 +65,9 @@ class Gram:
 
     def product(self, x: Array) -> Array:
         strips = self._strips or map(self._strip, self._starts)
-        return self._scale * np.concatenate([strip @ x.astype(strip.dtype) for strip in strips], dtype=float)
+        product: Array = np.concatenate([strip @ x.astype(strip.dtype) for strip in strips], dtype=float)
+        product *= self._scale
+        return product
 
     @property
     def _starts(self) -> range:
@@ -91,7 +93,7 @@ class Lifted:
 class Sampled:
     """Entries of relu(F Fᵀ) at pairs that are drawn once, both of (i, j) and (j, i), each with the chance `share`."""
 
-    def __init__(self, rows: Array, share: float = SHARE, seed: int = 0) -> None:
+    def __init__(self, rows: Array, share: float, seed: int = 0) -> None:
         self.matrix = sampled_affinity(
             rows.astype(np.float32, copy=False), share, np.random.default_rng(seed)
         )
@@ -99,7 +101,8 @@ class Sampled:
     def product(self, x: Array) -> Array:
         # In strips: SciPy makes the precision of both factors one first.
         starts = range(0, self.matrix.shape[0], STRIP)
-        return np.concatenate([self.matrix[start : start + STRIP] @ x for start in starts])
+        product: Array = np.concatenate([self.matrix[start : start + STRIP] @ x for start in starts])
+        return product
 
 
 class Lift:
@@ -128,7 +131,8 @@ class Lift:
         m = x.shape[1]
         x = (rows @ x.reshape(height, width * m)).reshape(-1, width, m).transpose(1, 0, 2)
         x = (columns @ x.reshape(width, -1)).reshape(columns.shape[0], -1, m).transpose(1, 0, 2)
-        return x.reshape(-1, m)
+        result: Array = x.reshape(-1, m)
+        return result
 
 
 def _interpolation(pixels: int, patches: int, cell: float) -> scipy.sparse.csr_array:
@@ -144,7 +148,8 @@ def _interpolation(pixels: int, patches: int, cell: float) -> scipy.sparse.csr_a
 def unit_rows(features: Features) -> Array:
     """(h · w, C) float64: features of length 1, zeros stay zeros."""
     rows = features.array.reshape(-1, features.array.shape[2]).astype(np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows
 
 
 def pixel_rows(problem: PixelProblem, dtype: DTypeLike = np.float64) -> Array:
@@ -174,7 +179,7 @@ def patch4_term(problem: PixelProblem, dense: bool = False) -> FeatureTerm:
 
 
 def sampled_term(problem: PixelProblem, dense: bool = False) -> FeatureTerm:
-    return Sampled(pixel_rows(problem))
+    return Sampled(pixel_rows(problem, np.float32), SHARE)
 
 
 TERMS: dict[str, Callable[[PixelProblem, bool], FeatureTerm]] = {
@@ -237,7 +242,8 @@ class PixelGraph:
 
     def product(self, x: Array) -> Array:
         """W x of (n, m) float64."""
-        return self.weight * self.term.product(x) + self.colors @ x
+        product: Array = self.weight * self.term.product(x) + self.colors @ x
+        return product
 
     @cached_property
     def degrees(self) -> Array:
@@ -249,7 +255,8 @@ class PixelGraph:
     def normalized_product(self, u: Array) -> Array:
         """D^-½ W D^-½ u of (n, m)."""
         scale = 1 / np.sqrt(self.degrees)[:, None]
-        return scale * self.product(scale * u)
+        product: Array = scale * self.product(scale * u)
+        return product
 
     def residuals(self, vectors: Array, values: Array | None = None) -> Array:
         """‖D^-½((D − W)y − μDy)‖ / ‖D^½y‖ of (k, n) y, which needs no eigenpairs; μ by default those of the vectors."""
@@ -257,4 +264,5 @@ class PixelGraph:
         u /= np.linalg.norm(u, axis=0)
         applied = u - self.normalized_product(u)
         values = (u * applied).sum(axis=0) if values is None else values
-        return np.linalg.norm(applied - values * u, axis=0)
+        residuals: Array = np.linalg.norm(applied - values * u, axis=0)
+        return residuals

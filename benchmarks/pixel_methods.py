@@ -25,7 +25,7 @@ import scipy.sparse.linalg
 from affinities import pymatting_knn
 from methods import Pairs
 from numpy.typing import DTypeLike
-from pixel_graphs import SHARE, Lift, PixelGraph, PixelProblem
+from pixel_graphs import PixelGraph, PixelProblem, Sampled
 from problems import Array
 
 import deepspec
@@ -107,18 +107,14 @@ def _scipy(problem: PixelProblem, question: Question, ncv: int | None) -> Pairs:
     colors = np.float32(question.color_weight) * pymatting_knn(problem.image).astype(np.float32)
     rows = pixel_graphs.unit_rows(problem.features).astype(np.float32)
     gram = np.maximum(rows @ rows.T, 0)
-    gram *= np.float32(SHARE) / gram.max()
-    lift = Lift(problem.grid, gram_shape(problem), problem.features.cell, np.float32)
+    gram *= np.float32(pixel_graphs.SHARE) / gram.max()
+    lift = pixel_graphs.patch_lift(problem, np.float32)
 
     def product(x: Array) -> Array:
-        return colors @ x + lift.up(gram @ lift.down(x[:, None]))[:, 0]
+        product: Array = colors @ x + lift.up(gram @ lift.down(x[:, None]))[:, 0]
+        return product
 
     return largest_pairs(product, problem.n, question, ncv)
-
-
-def gram_shape(problem: PixelProblem) -> tuple[int, int]:
-    height, width = problem.features.array.shape[:2]
-    return height, width
 
 
 def literal(problem: PixelProblem, question: Question) -> Pairs:
@@ -130,9 +126,13 @@ def literal_40(problem: PixelProblem, question: Question) -> Pairs:
 
 
 def _literal(problem: PixelProblem, question: Question, ncv: int | None) -> Pairs:
-    affinity = pixel_graphs.Sampled(pixel_graphs.pixel_rows(problem, np.float32)).matrix
+    affinity = literal_term(problem).matrix
     affinity = affinity + np.float32(question.color_weight) * pymatting_knn(problem.image).astype(np.float32)
     return largest_pairs(affinity.__matmul__, problem.n, question, ncv)
+
+
+def literal_term(problem: PixelProblem) -> Sampled:
+    return Sampled(pixel_graphs.pixel_rows(problem, np.float32), pixel_graphs.SHARE)
 
 
 def largest_pairs(
@@ -170,8 +170,7 @@ def scipy_graph(problem: PixelProblem, color_weight: float) -> PixelGraph:
 
 
 def literal_graph(problem: PixelProblem, color_weight: float) -> PixelGraph:
-    sampled = pixel_graphs.Sampled(pixel_graphs.pixel_rows(problem, np.float32))
-    return PixelGraph(sampled, color_weight * pymatting_knn(problem.image))
+    return PixelGraph(literal_term(problem), color_weight * pymatting_knn(problem.image))
 
 
 def deepspec_colors(problem: PixelProblem, color_weight: float) -> scipy.sparse.csr_array:
