@@ -119,7 +119,6 @@ def test_terms_against_dense_numpy(dense: bool, monkeypatch: pytest.MonkeyPatch)
 
 def test_all_pairs_sampled_are_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_graphs, "STRIP", 7)
-    monkeypatch.setattr(pixel_graphs, "CHUNK", 5)
     rows = np.random.default_rng(2).normal(size=(20, 3))
     assert Sampled(rows, 1.0).matrix.toarray() == pytest.approx(np.maximum(rows @ rows.T, 0), abs=1e-5)
 
