@@ -280,14 +280,14 @@ def test_speed_measures_all_methods(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_agreement_compares_all_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "agreement.json"
-    arguments = "agreement --oracle --features surrogate --side 40 --forms patch patch4 --threads 1 --json"
+    arguments = "agreement --oracle --features surrogate --side 40 --forms patch sampled --threads 1 --json"
     matting.main([*arguments.split(), str(results)])
     found = json.loads(results.read_text())["agreements"]
     assert [(one["form"], one["matched"]) for one in found] == [
         ("patch", False),
         ("patch", True),
-        ("patch4", False),
-        ("patch4", True),
+        ("sampled", False),
+        ("sampled", True),
     ]
     for one in found:
         assert len(one["cosines"]) == 4
