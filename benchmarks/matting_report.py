@@ -33,7 +33,15 @@ def speed(about: dict[str, Any], rows: Sequence[Row], left_out: Sequence[LeftOut
 
 
 def agreement(about: dict[str, Any], found: Sequence[Agreement]) -> str:
-    head = ["kind", "photo", "form", "matched", "degrees ÷", "|cos| y₁", "cos of the angles of y₁, y₂, …"]
+    head = [
+        "kind",
+        "photo",
+        "form",
+        "matched",
+        "degrees ÷",
+        "cosine of y₁",
+        "cosines of the spaces of y₁, y₂, …",
+    ]
     head += ["residual", "exact residual", "gap after the last"]
     lines = [
         [
@@ -61,7 +69,7 @@ def agreement(about: dict[str, Any], found: Sequence[Agreement]) -> str:
         ]
         for (kind, form, matched), group in _grouped(found)
     ]
-    worst = ["kind", "form", "matched", "least |cos| y₁", "least cosine", "largest residual"]
+    worst = ["kind", "form", "matched", "least cosine of y₁", "least cosine", "largest residual"]
     tables = (markdown(worst, summary), markdown(head, lines))
     return "\n\n".join([describe(about), *tables])
 
