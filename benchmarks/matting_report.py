@@ -85,7 +85,7 @@ def _grouped(found: Sequence[Agreement]) -> Iterator[tuple[tuple[str, str, bool]
 def _methods_tables(rows: Sequence[Row]) -> list[str]:
     """Every method on every size: seconds, ratios, and what the paper's 100 CPU-minutes are to that."""
     head = ["pixels", "method", "threads", "runs", "s", f"÷ {BEST}", "paper's CPU time ÷"]
-    head += ["residual", "peak MB", "bytes a pixel"]
+    head += ["residual", "last μ", "peak MB", "bytes a pixel"]
     tables = []
     for kind in dict.fromkeys(row.kind for row in rows):
         lines = [_method_line(row, rows) for row in rows if row.kind == kind]
@@ -104,6 +104,7 @@ def _method_line(row: Row, rows: Sequence[Row]) -> list[str]:
         show(row.ratio_to(own)) if own and own is not row else "–",
         f"{PAPER_CPU_SECONDS / (row.median * row.threads):.0f}",
         "" if row.residual is None else f"{row.residual:.1e}",
+        f"{row.values[-1]:.5f}",
         megabytes(row.memory),
         "" if row.memory is None else f"{row.memory / row.n:.0f}",
     ]

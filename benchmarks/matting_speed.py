@@ -35,6 +35,7 @@ class Row:
         float | None
     )  # the largest on the method's own graph in float64; None where only the method knows it
     memory: int | None  # bytes at the peak; None where not measured
+    values: list[float]  # μ: one that is skipped leaves no residual, but a larger last value
 
     @property
     def n(self) -> int:
@@ -113,6 +114,7 @@ def in_rounds(
                 seconds=list(times[name, question].values()),
                 residual=residual(name, problem, question, pairs),
                 memory=peak_memory(tiny, full) if effort.memory else None,
+                values=np.asarray(pairs.values).tolist(),
             )
         )
     return rows, left_out
@@ -150,7 +152,8 @@ def _single_run(sender: Connection, kind: str, side: int, name: str, question: Q
         )
         pairs, seconds = done[0]
         left = residual(name, problem, question, pairs)
-        sender.send(Row(kind, side, name, question.threads, True, [0], [seconds], left, memory))
+        values = np.asarray(pairs.values).tolist()
+        sender.send(Row(kind, side, name, question.threads, True, [0], [seconds], left, memory, values))
     except (RuntimeError, MemoryError) as error:  # the others go on
         sender.send(LeftOut(kind, side, name, f"{type(error).__name__}: {error}"))
 
