@@ -94,19 +94,27 @@ def peak_memory(warm_up: Callable[[], object], call: Callable[[], object]) -> in
 
     Both must be picklable. None where the system does not tell (it is asked the way Linux answers).
     """
-    if not os.access(CLEAR_PEAK, os.W_OK):
+    if not _tells_peak():
         return None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_peak_memory, warm_up, call).result()
+        return process.submit(peak_memory_here, warm_up, call).result()
 
 
-def _peak_memory(warm_up: Callable[[], object], call: Callable[[], object]) -> int:
+def peak_memory_here(warm_up: Callable[[], object], call: Callable[[], object]) -> int | None:
+    """The same in this process, which should be a fresh one: memory that was freed before counts as held."""
     warm_up()
+    if not _tells_peak():
+        call()
+        return None
     gc.collect()
     CLEAR_PEAK.write_text("5")  # sets the peak to what is held now; getrusage's would stay
     before = _status("VmRSS")
     call()
     return max(0, _status("VmHWM") - before)
+
+
+def _tells_peak() -> bool:
+    return os.access(CLEAR_PEAK, os.W_OK)
 
 
 def _status(name: str) -> int:
