@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -342,12 +343,11 @@ py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& fe
                           std::size_t k, double tolerance, std::uint64_t seed, int threads,
                           const py::object& poll, const py::object& watch) {
     InterruptiblePool pool(threads, poll);
-    ds::SolverOptions options{.tolerance = tolerance};
-    if (!watch.is_none())
-        options.watch = [&](std::size_t n_products, double excess) {
-            const py::gil_scoped_acquire gil;
-            watch(n_products, excess);
-        };
+    const std::function<void(std::size_t, double)> tell = [&](std::size_t n_products, double excess) {
+        const py::gil_scoped_acquire gil;
+        watch(n_products, excess);
+    };
+    const ds::SolverOptions options{.tolerance = tolerance, .watch = watch.is_none() ? nullptr : &tell};
     ds::Eigenpairs pairs;
     std::vector<double> degrees;
     {

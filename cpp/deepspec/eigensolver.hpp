@@ -27,7 +27,7 @@ struct SolverOptions {
     std::size_t max_products = 10000;  // then the search ends with what has converged
     std::size_t block = 2;             // vectors that the native solver multiplies at a time
     // Called with the products so far and by how much the largest residual is above what is wanted.
-    std::function<void(std::size_t, double)> watch = {};
+    const std::function<void(std::size_t, double)>* watch = nullptr;
 };
 
 // Unit, orthogonal vectors, one after the other; values descending.

@@ -137,7 +137,7 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
         const RitzProblem ritz = factorization.ritz();
         const double residual = factorization.residuals(ritz.last_rows().rightCols(wanted)).maxCoeff();
         const double excess = factor * residual / (0.75 * options.tolerance);
-        if (options.watch) options.watch(result.n_products, excess);
+        if (options.watch != nullptr) (*options.watch)(result.n_products, excess);
         const bool out_of_products = result.n_products >= options.max_products;
         if (excess <= 1.0 || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
