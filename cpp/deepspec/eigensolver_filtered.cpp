@@ -29,7 +29,7 @@ class Filter {
                std::size_t stride) {
         const std::size_t length = count * stride;
         before_.assign(x, x + length);
-        op.project(before_.data(), count, stride);
+        project(op, before_.data(), count, stride);
         now_.resize(length);
         product_.resize(length);
         op.apply(before_.data(), product_.data(), count, stride);
@@ -42,11 +42,15 @@ class Filter {
         op.pool.for_blocks(length, block, [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i) y[i] = inverse_scale_ * now_[i];
         });
-        op.project(y, count, stride);
+        project(op, y, count, stride);
     }
 
   private:
     static constexpr std::size_t block = 8192;
+
+    static void project(const SymmetricOperator& op, double* x, std::size_t count, std::size_t stride) {
+        if (op.project) op.project(x, count, stride);
+    }
 
     // out = factor (product - center now) + weight before
     void combine(ThreadPool& pool, double factor, double weight, const std::vector<double>& now,
@@ -68,10 +72,12 @@ struct Measured {
     VectorXd values, residuals;
 };
 
-Measured measure(const SymmetricOperator& op, const MatrixXd& vectors) {
+Measured measure(const SymmetricOperator& op, const MatrixXd& vectors, Index width) {
     MatrixXd products(vectors.rows(), vectors.cols());
-    op.apply(vectors.data(), products.data(), static_cast<std::size_t>(vectors.cols()),
-             static_cast<std::size_t>(vectors.rows()));
+    for (Index first = 0; first < vectors.cols(); first += width)
+        op.apply(vectors.col(first).data(), products.col(first).data(),
+                 static_cast<std::size_t>(std::min(width, vectors.cols() - first)),
+                 static_cast<std::size_t>(vectors.rows()));
     Measured result;
     result.values = vectors.cwiseProduct(products).colwise().sum();
     result.residuals = (products - vectors * result.values.asDiagonal()).colwise().norm();
@@ -141,7 +147,7 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
         const bool out_of_products = result.n_products >= options.max_products;
         if (excess <= 1.0 || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
-            const Measured measured = measure(op, vectors);
+            const Measured measured = measure(op, vectors, width);
             result.n_products += count;
             const double largest = measured.residuals.maxCoeff();
             if (largest <= 0.9 * options.tolerance || out_of_products) {
