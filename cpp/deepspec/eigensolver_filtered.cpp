@@ -95,6 +95,7 @@ std::vector<double> sums_of_columns(const MatrixXd& columns, Index width) {
 struct Start {
     Filter filter;
     std::vector<double> vectors;
+    std::size_t n_products;
 };
 
 // A search of one basis: where the spectrum ends, and a start that leans towards its upper end.
@@ -104,12 +105,14 @@ Start look_at_spectrum(const SymmetricOperator& op, Index wanted, Index capacity
     const RitzProblem ritz = look.ritz();
     const VectorXd& values = ritz.values();
     const Index last = look.size() - 1;
-    const double margin = 0.05 * (values[last] - values[0]);
+    constexpr double least = 1e-3;  // of an operator with next to one eigenvalue, so as not to divide by zero
+    const double margin = 0.05 * std::max(least, values[last] - values[0]);
     // Values are found from below: as many are above this one as are wanted, and a few more.
     const double high = values[last - wanted - width];
     constexpr int degree = 3;
     return {Filter(values[0] - margin, high, values[last], degree),
-            sums_of_columns(look.largest_vectors(ritz, wanted + width), width)};
+            sums_of_columns(look.largest_vectors(ritz, wanted + width), width),
+            static_cast<std::size_t>(look.size())};
 }
 
 }  // namespace
@@ -118,12 +121,14 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
                                       const SolverOptions& options) {
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
     const auto capacity = static_cast<Index>(filtered_dimension(count));
-    const auto width = static_cast<Index>(options.block);
+    // A block must fit many times.
+    const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted;
+    const Index width = in_blocks ? static_cast<Index>(options.block) : 1;
     if (rows < 4 * capacity) return largest_eigenpairs_lanczos(op, count, options);
 
     RitzPairs result;
     Start start = look_at_spectrum(op, wanted, capacity, width);
-    result.n_products += static_cast<std::size_t>(capacity);
+    result.n_products += start.n_products;
     Filter& filter = start.filter;
     const SymmetricOperator filtered{op.size,
                                      [&](const double* x, double* y, std::size_t n_vectors,
@@ -156,7 +161,8 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
                     result.values.push_back(measured.values[j]);
                     result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
                 }
-                result.none_hidden = krylov::all_distinct(result.values, 0.1 * options.tolerance);
+                result.none_hidden =
+                    width > 1 && krylov::all_distinct(result.values, 0.1 * options.tolerance);
                 return result;
             }
             factor = 1.1 * largest / residual;
