@@ -16,6 +16,7 @@
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "harness.hpp"
 #include "machine.hpp"
 #include "problem.hpp"
@@ -125,6 +126,39 @@ void time_color_graphs(const bench::Options& options, ThreadPool& pool, Grid gri
     add("color knn_hsv", [&] { knn_hsv_color_graph(image, 20, pool); });
     add("color random_walk", [&] { random_walk_color_graph(image, pool); });
     graphs.run();
+}
+
+// Products of two vectors with the affinity of all pixels, whose features have a cell for 8 x 8 of them.
+void time_pixel_affinity(const bench::Options& options, ThreadPool& pool, Grid grid) {
+    const Grid cells{grid.height / 8, grid.width / 8};
+    const std::vector<double> pixels = bench::synthetic_image(grid);
+    const OrderedGraph graph =
+        ordered_knn_color_graph({pixels.data(), grid.height, grid.width}, searches, pool);
+    const auto channels = static_cast<std::size_t>(options.channels);
+    const auto features = bench::synthetic_features(cells, channels, bench::synthetic_image(cells));
+    const TiledMatrix gram =
+        feature_gram(FeatureView<float>{features.data(), cells.height, cells.width, channels},
+                     {.height = cells.height, .width = cells.width, .entries = Entries::fixed16}, pool);
+    const LiftedFeatures lifted(gram, Interpolation({cells, 8.0, 8.0}, grid.width, graph.order));
+    const PixelAffinity of_features(&lifted, 1.0, graph.matrix, 0.0);
+    const PixelAffinity of_colors(nullptr, 0.0, graph.matrix, color_weight);
+    const PixelAffinity both(&lifted, 1.0, graph.matrix, color_weight);
+
+    constexpr std::size_t entry_bytes = sizeof graph.matrix.columns[0] + sizeof graph.matrix.counts[0];
+    const double color_gigabytes = 1e-9 * static_cast<double>(graph.matrix.columns.size() * entry_bytes);
+    const double gram_gigabytes = 1e-9 * TiledMatrix::bytes(gram.size(), Entries::fixed16);
+    const std::vector<double> x(2 * grid.size(), 1.0);
+    std::vector<double> y(x.size());
+    bench::Group products(title_of(grid) + ", two vectors", options);
+    const bench::Part& read = products.add(bench::read_peak(1e9 * (color_gigabytes + gram_gigabytes), pool));
+    const auto add = [&](const char* name, const PixelAffinity& affinity, double gigabytes) {
+        const auto work = [&] { affinity.multiply(x.data(), y.data(), pool, 2, grid.size()); };
+        products.add({name, work, gigabytes, "GB/s", &read});
+    };
+    add("product pixel features", of_features, gram_gigabytes);
+    add("product pixel colors", of_colors, color_gigabytes);
+    add("product pixels", both, color_gigabytes + gram_gigabytes);
+    products.run();
 }
 
 // The affinity of a problem from the features of half its grid.
@@ -250,7 +284,9 @@ void run(const bench::Options& options) {
     if (options.cells == 0) time_machine(options, pool);
     for (const Grid grid : grids)
         if (wants(grid)) time_stages(options, pool, grid);
-    if (wants(photograph)) time_color_graphs(options, pool, photograph);
+    if (!wants(photograph)) return;
+    time_color_graphs(options, pool, photograph);
+    time_pixel_affinity(options, pool, photograph);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ class Filter {
                std::size_t stride) {
         const std::size_t length = count * stride;
         before_.assign(x, x + length);
-        op.project(before_.data(), count, stride);
+        project(op, before_.data(), count, stride);
         now_.resize(length);
         product_.resize(length);
         op.apply(before_.data(), product_.data(), count, stride);
@@ -42,11 +42,15 @@ class Filter {
         op.pool.for_blocks(length, block, [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i) y[i] = inverse_scale_ * now_[i];
         });
-        op.project(y, count, stride);
+        project(op, y, count, stride);
     }
 
   private:
     static constexpr std::size_t block = 8192;
+
+    static void project(const SymmetricOperator& op, double* x, std::size_t count, std::size_t stride) {
+        if (op.project) op.project(x, count, stride);
+    }
 
     // out = factor (product - center now) + weight before
     void combine(ThreadPool& pool, double factor, double weight, const std::vector<double>& now,
@@ -68,10 +72,12 @@ struct Measured {
     VectorXd values, residuals;
 };
 
-Measured measure(const SymmetricOperator& op, const MatrixXd& vectors) {
+Measured measure(const SymmetricOperator& op, const MatrixXd& vectors, Index width) {
     MatrixXd products(vectors.rows(), vectors.cols());
-    op.apply(vectors.data(), products.data(), static_cast<std::size_t>(vectors.cols()),
-             static_cast<std::size_t>(vectors.rows()));
+    for (Index first = 0; first < vectors.cols(); first += width)
+        op.apply(vectors.col(first).data(), products.col(first).data(),
+                 static_cast<std::size_t>(std::min(width, vectors.cols() - first)),
+                 static_cast<std::size_t>(vectors.rows()));
     Measured result;
     result.values = vectors.cwiseProduct(products).colwise().sum();
     result.residuals = (products - vectors * result.values.asDiagonal()).colwise().norm();
@@ -89,6 +95,7 @@ std::vector<double> sums_of_columns(const MatrixXd& columns, Index width) {
 struct Start {
     Filter filter;
     std::vector<double> vectors;
+    std::size_t n_products;
 };
 
 // A search of one basis: where the spectrum ends, and a start that leans towards its upper end.
@@ -98,12 +105,14 @@ Start look_at_spectrum(const SymmetricOperator& op, Index wanted, Index capacity
     const RitzProblem ritz = look.ritz();
     const VectorXd& values = ritz.values();
     const Index last = look.size() - 1;
-    const double margin = 0.05 * (values[last] - values[0]);
+    constexpr double least = 1e-3;  // of an operator with next to one eigenvalue, so as not to divide by zero
+    const double margin = 0.05 * std::max(least, values[last] - values[0]);
     // Values are found from below: as many are above this one as are wanted, and a few more.
     const double high = values[last - wanted - width];
     constexpr int degree = 3;
     return {Filter(values[0] - margin, high, values[last], degree),
-            sums_of_columns(look.largest_vectors(ritz, wanted + width), width)};
+            sums_of_columns(look.largest_vectors(ritz, wanted + width), width),
+            static_cast<std::size_t>(look.size())};
 }
 
 }  // namespace
@@ -112,12 +121,14 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
                                       const SolverOptions& options) {
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
     const auto capacity = static_cast<Index>(filtered_dimension(count));
-    const auto width = static_cast<Index>(options.block);
+    // A block must fit many times.
+    const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted;
+    const Index width = in_blocks ? static_cast<Index>(options.block) : 1;
     if (rows < 4 * capacity) return largest_eigenpairs_lanczos(op, count, options);
 
     RitzPairs result;
     Start start = look_at_spectrum(op, wanted, capacity, width);
-    result.n_products += static_cast<std::size_t>(capacity);
+    result.n_products += start.n_products;
     Filter& filter = start.filter;
     const SymmetricOperator filtered{op.size,
                                      [&](const double* x, double* y, std::size_t n_vectors,
@@ -141,7 +152,7 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
         const bool out_of_products = result.n_products >= options.max_products;
         if (excess <= 1.0 || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
-            const Measured measured = measure(op, vectors);
+            const Measured measured = measure(op, vectors, width);
             result.n_products += count;
             const double largest = measured.residuals.maxCoeff();
             if (largest <= 0.9 * options.tolerance || out_of_products) {
@@ -150,7 +161,8 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
                     result.values.push_back(measured.values[j]);
                     result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
                 }
-                result.none_hidden = krylov::all_distinct(result.values, 0.1 * options.tolerance);
+                result.none_hidden =
+                    width > 1 && krylov::all_distinct(result.values, 0.1 * options.tolerance);
                 return result;
             }
             factor = 1.1 * largest / residual;

@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "deepspec/memory.hpp"
+
 namespace deepspec {
 namespace {
 
@@ -27,6 +29,56 @@ std::uint64_t scrambled(std::uint64_t z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
+}
+
+// A row's places in its stretches, one after the other: each is one byte.
+class Draws {
+  public:
+    Draws() = default;
+    Draws(std::uint64_t seed, std::size_t row) : state_(scrambled(seed + step * (row + 1))) {}
+
+    std::size_t next() {
+        bytes_ = n_drawn_++ % sizeof bytes_ == 0 ? scrambled(state_ += step) : bytes_ >> 8;
+        return static_cast<std::size_t>(bytes_ & 0xff);
+    }
+
+  private:
+    static_assert(SampledFeatures::stretch == 256);
+    static constexpr std::uint64_t step = 0x9e3779b97f4a7c15u;
+
+    std::uint64_t state_ = 0, bytes_ = 0;
+    std::size_t n_drawn_ = 0;
+};
+
+// visit(i, j, entry) for i <= j, until it returns false.
+template <class Visit>
+void for_upper_half(const TiledMatrix& matrix, Visit visit) {
+    constexpr std::size_t side = TiledMatrix::tile_size;
+    std::array<float, side> entries;
+    for (std::size_t i = 0; i < matrix.size(); ++i)
+        for (std::size_t left = i / side * side; left < matrix.size(); left += side) {
+            matrix.get_row(i, left / side, entries.data());
+            for (std::size_t j = std::max(i, left); j < std::min(left + side, matrix.size()); ++j)
+                if (!visit(i, j, static_cast<double>(entries[j - left]))) return;
+        }
+}
+
+// A row times two vectors, which are (n, 2).
+std::array<float, 2> row_sums(const CountMatrix& matrix, std::size_t row, const float* pairs) {
+    std::array<float, 2> even{}, odd{};  // one sum would wait for its own additions
+    const auto add = [&](std::array<float, 2>& sums, std::size_t slot) {
+        const auto count = static_cast<float>(matrix.counts[slot]);
+        const float* const entries = pairs + 2 * static_cast<std::size_t>(matrix.columns[slot]);
+        for (std::size_t v = 0; v < 2; ++v) sums[v] += count * entries[v];
+    };
+    auto slot = static_cast<std::size_t>(matrix.row_starts[row]);
+    const auto end = static_cast<std::size_t>(matrix.row_starts[row + 1]);
+    for (; slot + 2 <= end; slot += 2) {
+        add(even, slot);
+        add(odd, slot + 1);
+    }
+    if (slot < end) add(even, slot);
+    return {even[0] + odd[0], even[1] + odd[1]};
 }
 
 }  // namespace
@@ -96,7 +148,7 @@ void LiftedFeatures::multiply(const double* x, double* y, ThreadPool& pool, std:
 // Every vertex is joined to one that stands for a cell, the nearest to its centre, which it has an entry
 // with; and those of cells that have one with each other.
 void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
-    const std::size_t n_cells = interpolation_.grid().size(), padded = interpolation_.padded_size();
+    const std::size_t padded = interpolation_.padded_size();
     std::vector<std::size_t> nearest(padded, 0);
     std::vector<double> weights(padded, 0.0);
     for (std::size_t i = 0; i < interpolation_.n_vertices(); ++i)
@@ -110,64 +162,79 @@ void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
         double entry = 0.0;
     };
     std::vector<Edge> strongest(padded);
-    for (std::size_t a = 0; a < n_cells; ++a)
-        for (std::size_t b = 0; b < n_cells; ++b) {
-            const std::size_t other = interpolation_.padded(b);
-            const double entry = static_cast<double>(affinity_.at(a, b)) * weights[other];
-            Edge& edge = strongest[interpolation_.padded(a)];
-            if (entry > edge.entry) edge = {other, entry};
-        }
+    const auto propose = [&](std::size_t cell, std::size_t other, double entry) {
+        entry *= weights[other];
+        if (entry > strongest[cell].entry) strongest[cell] = {other, entry};
+    };
+    for_upper_half(affinity_, [&](std::size_t a, std::size_t b, double entry) {
+        propose(interpolation_.padded(a), interpolation_.padded(b), entry);
+        propose(interpolation_.padded(b), interpolation_.padded(a), entry);
+        return true;
+    });
     bool more = true;
     for (std::size_t i = 0; more && i < interpolation_.n_vertices(); ++i)
         interpolation_.corners(i, [&](std::size_t cell, double weight) {
             const Edge& edge = strongest[cell];
             if (more && weight * edge.entry > 0.0) more = visit(i, nearest[edge.cell], weight * edge.entry);
         });
-    for (std::size_t a = 0; more && a < n_cells; ++a)
-        for (std::size_t b = a + 1; more && b < n_cells; ++b) {
-            const std::size_t one = interpolation_.padded(a), other = interpolation_.padded(b);
-            const double entry = weights[one] * static_cast<double>(affinity_.at(a, b)) * weights[other];
-            if (entry > 0.0) more = visit(nearest[one], nearest[other], entry);
-        }
+    if (!more) return;
+    for_upper_half(affinity_, [&](std::size_t a, std::size_t b, double entry) {
+        const std::size_t one = interpolation_.padded(a), other = interpolation_.padded(b);
+        entry *= weights[one] * weights[other];
+        return entry > 0.0 ? visit(nearest[one], nearest[other], entry) : true;
+    });
 }
 
 SampledFeatures::SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed)
     : gram_(gram), interpolation_(std::move(interpolation)), seed_(seed) {}
 
-template <class Visit>
-void SampledFeatures::for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const {
-    const std::size_t n = interpolation_.n_vertices(), n_cells = interpolation_.grid().size();
-    const std::size_t width = interpolation_.grid().width, padded_width = width + 1;
-    std::fill(row.begin(), row.end(), 0.0f);
+void SampledFeatures::fill_row(std::size_t i, float* row) const {
+    const Grid grid = interpolation_.grid();
+    const std::size_t padded_width = grid.width + 1;
+    std::fill_n(row, interpolation_.padded_size(), 0.0f);
     interpolation_.corners(i, [&](std::size_t cell, double weight) {
         if (weight == 0.0) return;
-        const float* const own = gram_ + (cell / padded_width * width + cell % padded_width) * n_cells;
+        const std::size_t unpadded = cell / padded_width * grid.width + cell % padded_width;
+        const float* const own = gram_ + unpadded * grid.size();
         const auto factor = static_cast<float>(weight);
-        for (std::size_t r = 0; r < interpolation_.grid().height; ++r)
-            for (std::size_t c = 0; c < width; ++c) row[r * padded_width + c] += factor * own[r * width + c];
+        for (std::size_t r = 0; r < grid.height; ++r)
+            for (std::size_t c = 0; c < grid.width; ++c)
+                row[r * padded_width + c] += factor * own[r * grid.width + c];
     });
-    std::uint64_t state = scrambled(seed_ + 0x9e3779b97f4a7c15u * (i + 1)), bytes = 0;
-    for (std::size_t begin = i / stretch * stretch, drawn = 0; begin < n; begin += stretch, ++drawn) {
-        bytes = drawn % 8 == 0 ? scrambled(state += 0x9e3779b97f4a7c15u) : bytes >> 8;
-        const std::size_t j = begin + (bytes & 0xff);
-        if (j < i || j >= n) continue;
-        double entry = 0.0;
-        interpolation_.corners(
-            j, [&](std::size_t cell, double weight) { entry += weight * static_cast<double>(row[cell]); });
-        if (entry > 0.0) visit(j, entry);
+}
+
+template <class Visit>
+void SampledFeatures::for_drawn(std::size_t first, Visit visit) const {
+    static_assert(stretch % group == 0);  // a group's rows begin with one stretch
+    const std::size_t n = size(), end = std::min(n, first + group), padded = interpolation_.padded_size();
+    Buffer<float> rows(group * padded);
+    std::array<Draws, group> draws;
+    for (std::size_t i = first; i < end; ++i) {
+        fill_row(i, rows.data() + (i - first) * padded);
+        draws[i - first] = Draws(seed_, i);
     }
+    for (std::size_t begin = first / stretch * stretch; begin < n; begin += stretch)
+        for (std::size_t i = first; i < end; ++i) {
+            const std::size_t j = begin + draws[i - first].next();
+            if (j < i || j >= n) continue;
+            const float* const row = rows.data() + (i - first) * padded;
+            double entry = 0.0;
+            interpolation_.corners(j, [&](std::size_t cell, double weight) {
+                entry += weight * static_cast<double>(row[cell]);
+            });
+            if (entry > 0.0) visit(i, j, entry);
+        }
 }
 
 void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                                std::size_t stride) const {
-    const std::size_t n = interpolation_.n_vertices();
+    const std::size_t n = size();
     std::vector<double> sums(sampled_bands * count * n);
-    // Earlier rows have more entries: rows are dealt to the bands in turn.
+    // Earlier rows have more entries: groups are dealt to the bands in turn.
     pool.run(sampled_bands, [&](std::size_t band) {
         double* const own = sums.data() + band * count * n;
-        std::vector<float> row(interpolation_.padded_size());
-        for (std::size_t i = band; i < n; i += sampled_bands)
-            for_drawn(i, row, [&](std::size_t j, double entry) {
+        for (std::size_t first = band * group; first < n; first += sampled_bands * group)
+            for_drawn(first, [&](std::size_t i, std::size_t j, double entry) {
                 for (std::size_t v = 0; v < count; ++v) {
                     own[v * n + i] += entry * x[v * stride + j];
                     if (j != i) own[v * n + j] += entry * x[v * stride + i];
@@ -186,90 +253,76 @@ void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std
 }
 
 void SampledFeatures::visit_edges(const Affinity::Visit& visit) const {
-    std::vector<float> row(interpolation_.padded_size());
     bool more = true;
-    for (std::size_t i = 0; more && i < interpolation_.n_vertices(); ++i)
-        for_drawn(i, row, [&](std::size_t j, double entry) { more = more && visit(i, j, entry); });
+    for (std::size_t first = 0; more && first < size(); first += group)
+        for_drawn(first,
+                  [&](std::size_t i, std::size_t j, double entry) { more = more && visit(i, j, entry); });
 }
 
 PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
                              double color_weight)
-    : features_(features), feature_weight_(feature_weight), colors_(colors), color_weight_(color_weight) {}
+    : features_(feature_weight > 0.0 ? features : nullptr),
+      feature_weight_(feature_weight),
+      colors_(colors),
+      color_weight_(color_weight) {
+    if (features != nullptr && features->size() != colors.n)
+        throw std::invalid_argument("the parts of an affinity must have one size, got " +
+                                    std::to_string(features->size()) + " and " + std::to_string(colors.n) +
+                                    " rows");
+}
 
 void PixelAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                              std::size_t stride, Detail) const {
-    const std::size_t n = size();
     if (features_ != nullptr) features_->multiply(x, y, pool, count, stride);
-    const double kept = features_ != nullptr ? feature_weight_ : 0.0;
-    if (features_ == nullptr)
-        for (std::size_t v = 0; v < count; ++v) std::fill_n(y + v * stride, n, 0.0);
-    if (colors_.columns.empty() || color_weight_ == 0.0) {
+    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = 0; i < n; ++i) y[v * stride + i] *= kept;
-        return;
-    }
-    std::array<float, 256> factors;
-    for (std::size_t c = 0; c < factors.size(); ++c) factors[c] = static_cast<float>(c);
-    // What a column's index finds of two vectors lies together.
-    Buffer<float> pairs(2 * n);
-    float* const entries = pairs.data();
-    for (std::size_t v = 0; v < count; v += 2) {
-        const std::size_t second = std::min(v + 1, count - 1);
-        pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t i = begin; i < end; ++i) {
-                entries[2 * i] = static_cast<float>(x[v * stride + i]);
-                entries[2 * i + 1] = static_cast<float>(x[second * stride + i]);
-            }
-        });
-        pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t i = begin; i < end; ++i) {
-                float a[2] = {0.0f, 0.0f}, b[2] = {0.0f, 0.0f};
-                auto slot = static_cast<std::size_t>(colors_.row_starts[i]);
-                const auto last = static_cast<std::size_t>(colors_.row_starts[i + 1]);
-                for (; slot + 2 <= last; slot += 2) {
-                    const float f = factors[colors_.counts[slot]], g = factors[colors_.counts[slot + 1]];
-                    const float* p = entries + 2 * static_cast<std::size_t>(colors_.columns[slot]);
-                    const float* q = entries + 2 * static_cast<std::size_t>(colors_.columns[slot + 1]);
-                    for (int e = 0; e < 2; ++e) a[e] += f * p[e];
-                    for (int e = 0; e < 2; ++e) b[e] += g * q[e];
-                }
-                if (slot < last) {
-                    const float f = factors[colors_.counts[slot]];
-                    const float* p = entries + 2 * static_cast<std::size_t>(colors_.columns[slot]);
-                    for (int e = 0; e < 2; ++e) a[e] += f * p[e];
-                }
-                double& first = y[v * stride + i];
-                const double sum = static_cast<double>(a[0] + b[0]);
-                first = kept * first + color_weight_ * sum;
-                if (second != v) {
-                    double& other = y[second * stride + i];
-                    other = kept * other + color_weight_ * static_cast<double>(a[1] + b[1]);
-                }
-            }
-        });
-    }
+            for (std::size_t i = v * stride + begin; i < v * stride + end; ++i)
+                y[i] = features_ != nullptr ? feature_weight_ * y[i] : 0.0;
+    });
+    for (std::size_t v = 0; color_weight_ > 0.0 && v < count; v += 2)
+        add_colors(x + v * stride, y + v * stride, pool, std::min<std::size_t>(2, count - v), stride);
 }
 
-double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled) {
+void PixelAffinity::add_colors(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                               std::size_t stride) const {
+    const std::size_t last = (count - 1) * stride;
+    Buffer<float> pairs(2 * size());  // what a column's index finds of both vectors lies together
+    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            pairs.data()[2 * i] = static_cast<float>(x[i]);
+            pairs.data()[2 * i + 1] = static_cast<float>(x[last + i]);
+        }
+    });
+    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::array<float, 2> sums = row_sums(colors_, i, pairs.data());
+            y[i] += color_weight_ * static_cast<double>(sums[0]);
+            if (count == 2) y[last + i] += color_weight_ * static_cast<double>(sums[1]);
+        }
+    });
+}
+
+double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled, std::size_t count) {
     const auto vertices = static_cast<double>(n), cells = static_cast<double>(n_cells);
-    const double sums = sampled ? 2.0 * sampled_bands * vertices : 2.0 * (lifted_bands + 3) * cells;
-    return sizeof(double) * sums + (8.0 + 12.0) * vertices;
+    const double sums = sampled ? sampled_bands * vertices : (lifted_bands + 3) * cells;
+    return sizeof(double) * static_cast<double>(count) * sums + (8.0 + 12.0) * vertices;
 }
 
 void PixelAffinity::visit_edges(const Visit& visit) const {
     bool more = true;
-    const auto scaled = [&](double weight) {
-        return [&, weight](std::size_t i, std::size_t j, double entry) {
-            return more = weight * entry > 0.0 ? visit(i, j, weight * entry) : true;
-        };
+    const auto visit_weighted = [&](std::size_t i, std::size_t j, double entry) {
+        if (entry > 0.0) more = visit(i, j, entry);
+        return more;
     };
-    if (features_ != nullptr) features_->visit_edges(scaled(feature_weight_));
-    const auto visit_color = scaled(color_weight_);
+    if (features_ != nullptr)
+        features_->visit_edges([&](std::size_t i, std::size_t j, double entry) {
+            return visit_weighted(i, j, feature_weight_ * entry);
+        });
     for (std::size_t i = 0; more && i < size(); ++i)
         for (auto slot = static_cast<std::size_t>(colors_.row_starts[i]);
              more && slot < static_cast<std::size_t>(colors_.row_starts[i + 1]); ++slot)
-            visit_color(i, static_cast<std::size_t>(colors_.columns[slot]),
-                        static_cast<double>(colors_.counts[slot]));
+            visit_weighted(i, static_cast<std::size_t>(colors_.columns[slot]),
+                           color_weight_ * static_cast<double>(colors_.counts[slot]));
 }
 
 }  // namespace deepspec

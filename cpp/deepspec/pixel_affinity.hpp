@@ -2,14 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
-#include "deepspec/color_graph.hpp"
 #include "deepspec/interpolation.hpp"
 #include "deepspec/laplacian.hpp"
-#include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
+#include "deepspec/sparse.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
 // The affinity of all pixels of an image (section 4.4 of the paper), whose features' part is never written
@@ -66,6 +64,8 @@ class PixelFeatures {
   public:
     virtual ~PixelFeatures() = default;
 
+    virtual std::size_t size() const = 0;
+
     // Y = F X for `count` vectors that are `stride` numbers apart; the same bits for any number of threads.
     virtual void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                           std::size_t stride) const = 0;
@@ -79,6 +79,7 @@ class LiftedFeatures : public PixelFeatures {
   public:
     LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation);
 
+    std::size_t size() const override { return interpolation_.n_vertices(); }
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                   std::size_t stride) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
@@ -102,14 +103,22 @@ class SampledFeatures : public PixelFeatures {
     // `gram` is (p, p), the inner products of the cells' features, row after row.
     SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed);
 
+    std::size_t size() const override { return interpolation_.n_vertices(); }
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                   std::size_t stride) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
-    // visit(j, entry) for what is drawn of row i, j >= i. `row` has padded_size() numbers.
+    // Rows that draw from a stretch in turns, so that what its vertices have is read from memory once for
+    // all.
+    static constexpr std::size_t group = 16;
+
+    // The products of the features of vertex i and of all cells, padded.
+    void fill_row(std::size_t i, float* row) const;
+
+    // visit(i, j, entry) for what is drawn of the group of rows that begins with `first`, j >= i.
     template <class Visit>
-    void for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const;
+    void for_drawn(std::size_t first, Visit visit) const;
 
     const float* gram_;
     Interpolation interpolation_;
@@ -130,10 +139,14 @@ class PixelAffinity : public Affinity {
                   Detail detail = Detail::full) const override;
     void visit_edges(const Visit& visit) const override;
 
-    // Bytes a product with two vectors takes, and the places of the vertices between cells.
-    static double bytes(std::size_t n, std::size_t n_cells, bool sampled);
+    // Bytes a product with `count` vectors takes, and the places of the vertices between cells.
+    static double bytes(std::size_t n, std::size_t n_cells, bool sampled, std::size_t count);
 
   private:
+    // y += color_weight * colors x, for one vector or two.
+    void add_colors(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                    std::size_t stride) const;
+
     const PixelFeatures* features_;
     double feature_weight_;
     const CountMatrix& colors_;

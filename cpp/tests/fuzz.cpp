@@ -33,6 +33,7 @@ constexpr Subject subjects[] = {
     {"color_graphs", fuzz::try_color_graphs},
     {"laplacian", fuzz::try_laplacian},
     {"eigenpairs", fuzz::try_eigenpairs},
+    {"pixels", fuzz::try_pixels},
     {"lattice", fuzz::try_lattice},
     {"crf", fuzz::try_crf},
     {"threads", fuzz::try_threads},

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "check.hpp"
+#include "deepspec/eigensolver.hpp"
+#include "deepspec/laplacian.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
 // Random problems for the core, each drawn from a seed and held against a simple computation of the same.
@@ -89,6 +91,10 @@ inline Dense to_dense(const deepspec::TiledMatrix& matrix) {
     return dense;
 }
 
+// A few eigenpairs of W, held against those of the same as a matrix.
+void try_solver(const deepspec::Affinity& affinity, const Dense& w, deepspec::LaplacianKind kind,
+                deepspec::Solver solver, Random& random);
+
 // One problem each.
 void try_gram(Random& random);
 void try_tiles(Random& random);
@@ -96,6 +102,7 @@ void try_neighbors(Random& random);
 void try_color_graphs(Random& random);
 void try_laplacian(Random& random);
 void try_eigenpairs(Random& random);
+void try_pixels(Random& random);
 void try_lattice(Random& random);
 void try_crf(Random& random);
 void try_threads(Random& random);

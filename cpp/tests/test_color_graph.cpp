@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -226,6 +227,60 @@ void random_walk_weights_by_hand() {
     check_equal(random_walk_color_graph(gray_image(1, 2, {0, 1}).view(), pool), {{6, 0}, {0, 6}});
 }
 
+// Every entry of the one is at its place in the other.
+void check_renumbered(const OrderedGraph& ordered, const SparseMatrix& graph) {
+    const auto& [n, row_starts, columns, counts] = ordered.matrix;
+    CHECK_EQUAL(n, graph.n);
+    std::vector<std::int32_t> sorted = ordered.order, all(n);
+    std::sort(sorted.begin(), sorted.end());
+    std::iota(all.begin(), all.end(), 0);
+    CHECK(sorted == all);
+    CHECK_EQUAL(row_starts.size(), n + 1);
+    CHECK_EQUAL(row_starts.front(), 0);
+    CHECK_EQUAL(static_cast<std::size_t>(row_starts.back()), columns.size());
+    CHECK_EQUAL(columns.size(), graph.columns.size());
+    CHECK_EQUAL(counts.size(), columns.size());
+    Dense dense(n, std::vector<double>(n, 0.0));
+    for (std::size_t v = 0; v < n; ++v)
+        for (auto slot = static_cast<std::size_t>(row_starts[v]);
+             slot < static_cast<std::size_t>(row_starts[v + 1]); ++slot) {
+            const auto i = static_cast<std::size_t>(ordered.order[v]);
+            const auto j = static_cast<std::size_t>(ordered.order[static_cast<std::size_t>(columns[slot])]);
+            CHECK_EQUAL(dense[i][j], 0.0);  // each column once
+            dense[i][j] = counts[slot];
+        }
+    CHECK(dense == to_dense(graph));
+}
+
+void ordered_graph_is_the_same_renumbered() {
+    ThreadPool pool(2);
+    const std::vector<ColorSearch> many(127, ColorSearch{1, 1.0});
+    const ColorSearch one[] = {{4, 1.0}};
+    for (const Image& image : {random_image(13, 17), random_image(1, 40), random_image(40, 1),
+                               random_image(3, 2), constant_image(9, 17), constant_image(1, 1)})
+        for (const std::span<const ColorSearch> searches :
+             {std::span<const ColorSearch>(two_scales), std::span<const ColorSearch>(one),
+              std::span<const ColorSearch>(many)}) {
+            const OrderedGraph ordered = ordered_knn_color_graph(image.view(), searches, pool);
+            check_renumbered(ordered, knn_color_graph(image.view(), searches, pool));
+        }
+    CHECK_THROWS(std::invalid_argument, "got 0",
+                 ordered_knn_color_graph(random_image(2, 2).view(), {}, pool));
+}
+
+// Vertices near in number are near in colour and place: an edge is short beside one between any two.
+void ordered_neighbors_lie_near() {
+    ThreadPool pool(2);
+    const OrderedGraph graph = ordered_knn_color_graph(random_image(37, 41).view(), two_scales, pool);
+    double distance = 0.0;
+    for (std::size_t v = 0; v < graph.matrix.n; ++v)
+        for (auto slot = graph.matrix.row_starts[v]; slot < graph.matrix.row_starts[v + 1]; ++slot)
+            distance += std::abs(static_cast<double>(v) -
+                                 static_cast<double>(graph.matrix.columns[static_cast<std::size_t>(slot)]));
+    distance /= static_cast<double>(graph.matrix.columns.size());
+    CHECK(distance < 0.2 * static_cast<double>(graph.matrix.n));  // of any two: a third of n
+}
+
 void bad_searches_are_named() {
     ThreadPool pool(1);
     const Image image = constant_image(2, 2);
@@ -259,6 +314,16 @@ void threads_leave_no_trace() {
             CHECK(other.values == expected.values);
         }
     }
+    ThreadPool alone(1);
+    const OrderedGraph expected = ordered_knn_color_graph(image.view(), two_scales, alone);
+    for (const int threads : {2, 4, 7}) {
+        ThreadPool pool(threads);
+        const OrderedGraph other = ordered_knn_color_graph(image.view(), two_scales, pool);
+        CHECK(other.order == expected.order);
+        CHECK(other.matrix.row_starts == expected.matrix.row_starts);
+        CHECK(other.matrix.columns == expected.matrix.columns);
+        CHECK(other.matrix.counts == expected.matrix.counts);
+    }
 }
 
 }  // namespace
@@ -268,6 +333,8 @@ int main() {
     knn_counts_by_hand();
     hsv_weights_by_hand();
     random_walk_weights_by_hand();
+    ordered_graph_is_the_same_renumbered();
+    ordered_neighbors_lie_near();
     bad_searches_are_named();
     threads_leave_no_trace();
     return check::result();

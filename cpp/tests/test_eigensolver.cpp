@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -16,7 +18,7 @@ using namespace deepspec;
 namespace {
 
 constexpr LaplacianKind kinds[] = {LaplacianKind::normalized, LaplacianKind::unnormalized};
-const Solver solvers[] = {find_solver("native"), find_solver("spectra")};
+const Solver solvers[] = {find_solver("native"), find_solver("spectra"), largest_eigenpairs_filtered};
 
 struct Problem {
     LaplacianKind kind = LaplacianKind::normalized;
@@ -212,11 +214,17 @@ void disconnected_graphs() {
         return a;
     };
     // Two vertices have no edge.
-    check_solved(graphs::from_edges(292, graphs::together({graphs::path(150), graphs::path(140, 150)})),
-                 merged(path_values(150, 9), path_values(140, 9), 9));
     // Equal components have every eigenvalue twice.
-    check_solved(graphs::from_edges(300, graphs::together({graphs::path(150), graphs::path(150, 150)})),
-                 merged(path_values(150, 8), path_values(150, 8), 8));
+    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_filtered}})
+        for (const std::size_t n : {150u, 250u}) {
+            const std::vector<graphs::Edge> long_path = graphs::path(n);
+            const Problem problem{.solver = solver};
+            check_solved(
+                graphs::from_edges(2 * n - 8, graphs::together({long_path, graphs::path(n - 10, n)})),
+                merged(path_values(n, 9), path_values(n - 10, 9), 9), problem);
+            check_solved(graphs::from_edges(2 * n, graphs::together({long_path, graphs::path(n, n)})),
+                         merged(path_values(n, 8), path_values(n, 8), 8), problem);
+        }
     // Fewer pairs are asked for than there are components, and the constant vector is still the first.
     const auto five = graphs::together(
         {graphs::path(3), graphs::path(4, 3), graphs::path(5, 7), graphs::path(6, 12), graphs::path(7, 18)});
@@ -310,14 +318,17 @@ void solvers_agree() {
 
 void threads_leave_no_trace() {
     const PhotographLike photograph(30, 33);
-    const Eigenpairs expected = FusedProblem(photograph, 10.0, 1).solve(5, {});
-    CHECK(expected.converged);
-    for (const int threads : {1, 2, 4, 7}) {
-        const Eigenpairs pairs = FusedProblem(photograph, 10.0, threads).solve(5, {});
-        CHECK(pairs.values == expected.values);
-        CHECK(pairs.vectors == expected.vectors);
-        CHECK(pairs.residuals == expected.residuals);
-        CHECK_EQUAL(pairs.n_products, expected.n_products);
+    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_filtered}}) {
+        const Problem problem{.solver = solver};
+        const Eigenpairs expected = FusedProblem(photograph, 10.0, 1).solve(5, problem);
+        CHECK(expected.converged);
+        for (const int threads : {1, 2, 4, 7}) {
+            const Eigenpairs pairs = FusedProblem(photograph, 10.0, threads).solve(5, problem);
+            CHECK(pairs.values == expected.values);
+            CHECK(pairs.vectors == expected.vectors);
+            CHECK(pairs.residuals == expected.residuals);
+            CHECK_EQUAL(pairs.n_products, expected.n_products);
+        }
     }
 }
 
@@ -330,6 +341,116 @@ void says_when_not_converged() {
             CHECK(!pairs.converged);
             CHECK(pairs.n_products < 120);
             CHECK(solve(path, 1, problem).converged);  // the constant vector needs no search
+        }
+}
+
+// A diagonal matrix, given as an operator without anything known.
+struct Diagonal {
+    std::vector<double> entries;
+    ThreadPool pool{2};
+
+    SymmetricOperator as_operator() {
+        const auto apply = [this](const double* x, double* y, std::size_t count, std::size_t stride) {
+            for (std::size_t v = 0; v < count; ++v)
+                for (std::size_t i = 0; i < entries.size(); ++i)
+                    y[v * stride + i] = entries[i] * x[v * stride + i];
+        };
+        std::mt19937 random(9);
+        std::vector<double> start(3 * entries.size());
+        for (double& entry : start) entry = std::uniform_real_distribution(-1.0, 1.0)(random);
+        return {entries.size(), apply, start, false, pool};
+    }
+};
+
+// Pairs that an operator's solver gave: descending, unit, orthogonal, and within the tolerance.
+void check_pairs(const Diagonal& diagonal, const RitzPairs& pairs, double tolerance) {
+    const std::size_t n = diagonal.entries.size();
+    CHECK_EQUAL(pairs.vectors.size(), n * pairs.values.size());
+    for (std::size_t j = 0; j < pairs.values.size(); ++j) {
+        CHECK(j == 0 || pairs.values[j] <= pairs.values[j - 1] + tolerance);
+        const double* const u = pairs.vectors.data() + j * n;
+        double squared = 0.0;
+        for (std::size_t i = 0; i < n; ++i)
+            squared += std::pow((diagonal.entries[i] - pairs.values[j]) * u[i], 2);
+        CHECK(std::sqrt(squared) <= tolerance);
+        for (std::size_t other = 0; other <= j; ++other)
+            CHECK_NEAR(std::inner_product(u, u + n, pairs.vectors.data() + other * n, 0.0),
+                       j == other ? 1.0 : 0.0, 1e-9);
+    }
+}
+
+// Values dense at the upper end, as a large graph's are.
+std::vector<double> crowded_values(std::size_t n) {
+    std::vector<double> values;
+    for (std::size_t i = 0; i < n; ++i)
+        values.push_back(2.0 - 2.0 * std::pow(static_cast<double>(i) / static_cast<double>(n), 1.5));
+    return values;
+}
+
+void filtered_search_of_an_operator() {
+    Diagonal diagonal{crowded_values(3000)};
+    for (const std::size_t count : {1u, 6u, 15u})
+        for (const double tolerance : {1e-3, 1e-5, 1e-8}) {
+            const SolverOptions options = in_blocks({tolerance});
+            const RitzPairs pairs = largest_eigenpairs_filtered(diagonal.as_operator(), count, options);
+            CHECK_EQUAL(pairs.values.size(), count);
+            check_pairs(diagonal, pairs, tolerance);
+            for (std::size_t j = 0; j < pairs.values.size(); ++j)
+                CHECK_NEAR(pairs.values[j], diagonal.entries[j], tolerance);
+        }
+}
+
+// However few the products are: what is given is right, and what is not is said to be missing.
+void filtered_search_ends_with_what_converged() {
+    Diagonal diagonal{crowded_values(3000)};
+    std::size_t last = 0;
+    for (const std::size_t max_products : {1u, 100u, 200u, 300u, 400u, 600u, 4000u}) {
+        const SolverOptions options = in_blocks({1e-5, max_products});
+        const RitzPairs pairs = largest_eigenpairs_filtered(diagonal.as_operator(), 15, options);
+        check_pairs(diagonal, pairs, 1e-5);
+        CHECK(pairs.n_products <= std::max<std::size_t>(max_products, 54 + 3 * 17) + 15 + 3 * 3);
+        CHECK(pairs.values.size() >= last);
+        last = pairs.values.size();
+        if (max_products == 1) CHECK_EQUAL(last, 0u);
+    }
+    CHECK_EQUAL(last, 15u);
+}
+
+void filtered_search_tells_how_far_it_is() {
+    const SparseMatrix path = graphs::from_edges(1000, graphs::path(1000));
+    std::vector<std::size_t> products;
+    double excess = 0.0;
+    const std::function<void(std::size_t, double)> watch = [&](std::size_t n_products, double above) {
+        CHECK(products.empty() || n_products > products.back());
+        CHECK(above >= 0.0);
+        products.push_back(n_products);
+        excess = above;
+    };
+    const Problem problem{.options = {.watch = &watch}, .solver = largest_eigenpairs_filtered};
+    ThreadPool pool(2);
+    const FusedAffinity affinity(nullptr, path.view(), 1.0);
+    const Laplacian laplacian(affinity, problem.kind, pool);
+    SolverOptions options = in_blocks(problem.options);
+    options.block = 2;
+    const Eigenpairs pairs = smallest_eigenpairs(laplacian, 4, problem.solver, options, pool);
+    CHECK(pairs.converged);
+    CHECK(products.size() > 5);
+    CHECK(products.back() <= pairs.n_products);
+    CHECK(excess <= 1.0);
+}
+
+// More vectors at a time than the few that are kept allow for.
+void wide_blocks() {
+    Diagonal diagonal{crowded_values(500)};
+    SymmetricOperator op = diagonal.as_operator();
+    std::mt19937 random(10);
+    op.start.resize(40 * op.size);
+    for (double& entry : op.start) entry = std::uniform_real_distribution(-1.0, 1.0)(random);
+    for (const Solver solver : {find_solver("native"), Solver{largest_eigenpairs_filtered}})
+        for (const std::size_t width : {4u, 8u, 40u}) {
+            const RitzPairs pairs = solver(op, 3, {.block = width});
+            CHECK_EQUAL(pairs.values.size(), 3u);
+            check_pairs(diagonal, pairs, 1e-5);
         }
 }
 
@@ -366,7 +487,11 @@ int main() {
         solvers_agree();
         threads_leave_no_trace();
         says_when_not_converged();
+        filtered_search_of_an_operator();
+        filtered_search_ends_with_what_converged();
     }
+    filtered_search_tells_how_far_it_is();
+    wide_blocks();
     a_search_can_be_cancelled();
     wrong_arguments();
     return check::result();
