@@ -397,7 +397,7 @@ double pixel_eigenpairs_bytes(std::size_t n_pixels, const std::optional<Features
     const auto n = static_cast<double>(n_pixels);
     const double graph = ds::ordered_color_graph_bytes(n_pixels, searched_neighbors);
     // Of the graph, at most twice its neighbours stay, of 5 bytes.
-    const double solve = ds::PixelAffinity::bytes(n_pixels, grid.first * grid.second, sampled, k) +
+    const double solve = ds::PixelAffinity::bytes(n_pixels, grid.first * grid.second, sampled) +
                          ds::filtered_eigenpairs_bytes(n_pixels, k) + 10.0 * searched_neighbors * n;
     return cells + std::max(graph, solve);
 }

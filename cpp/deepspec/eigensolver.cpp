@@ -156,11 +156,14 @@ class ComponentSearch {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
+        const auto step = [this](Affinity::Terms terms, const double* x, const double* z, double* out,
+                                 std::size_t n_vectors,
+                                 std::size_t stride) { this->step(terms, x, z, out, n_vectors, stride); };
         const auto take_out = [this](double* x, std::size_t n_vectors, std::size_t stride) {
             if (stride == length_) return project(x, n_vectors);
             for (std::size_t v = 0; v < n_vectors; ++v) take_out_known(x + v * stride);
         };
-        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_, take_out};
+        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_, step, take_out};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
@@ -253,6 +256,19 @@ class ComponentSearch {
         project(y, count);
         if (inside == x) return;
         for (std::size_t i = 0; i < count * length_; ++i) y[i] -= x[i] - inside[i];
+    }
+
+    // out = terms.x x + terms.fwf_x (2 - L / scale) x + terms.z z
+    void step(Affinity::Terms terms, const double* x, const double* z, double* out, std::size_t count,
+              std::size_t stride) {
+        if (size() == laplacian_.size())
+            return laplacian_.step({terms.x + 2.0 * terms.fwf_x, -terms.fwf_x, terms.z}, x, z, out, pool_,
+                                   count, stride);
+        std::vector<double> product(count * stride);
+        apply(x, product.data(), count, stride);
+        for (std::size_t v = 0; v < count; ++v)
+            for (std::size_t i = v * stride; i < v * stride + size(); ++i)
+                out[i] = terms.x * x[i] + terms.fwf_x * product[i] + (z != nullptr ? terms.z * z[i] : 0.0);
     }
 
     // y = (2 - L / scale) x

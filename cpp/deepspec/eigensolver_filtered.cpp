@@ -12,8 +12,8 @@ using Eigen::VectorXd;
 using krylov::Factorization;
 using krylov::RitzProblem;
 
-// A Chebyshev polynomial of the operator, between -1 and 1 on [low, high] and rising steeply above, divided
-// by its value at `top`.
+// A Chebyshev polynomial of the operator, of a degree of at least 2, between -1 and 1 on [low, high] and
+// rising steeply above, divided by its value at `top`.
 class Filter {
   public:
     Filter(double low, double high, double top, int degree)
@@ -24,41 +24,39 @@ class Filter {
 
     int degree() const { return degree_; }
 
-    // Y = p(A) X by the recurrence of Chebyshev polynomials.
+    // Y = p(A) X by the recurrence of Chebyshev polynomials: the next is 2 t(A) times one less the one
+    // before, where t maps [low, high] to [-1, 1].
     void apply(const SymmetricOperator& op, const double* x, double* y, std::size_t count,
                std::size_t stride) {
         const std::size_t length = count * stride;
         before_.assign(x, x + length);
         project(op, before_.data(), count, stride);
         now_.resize(length);
-        product_.resize(length);
-        op.apply(before_.data(), product_.data(), count, stride);
-        combine(op.pool, 1.0 / half_, 0.0, before_, before_, now_);
-        for (int step = 1; step < degree_; ++step) {
-            op.apply(now_.data(), product_.data(), count, stride);
-            combine(op.pool, 2.0 / half_, -1.0, now_, before_, before_);
+        const double first = 1.0 / half_, next = 2.0 / half_;
+        step(op, {-center_ * first, first, 0.0}, before_.data(), nullptr, now_.data(), count, stride);
+        for (int degree = 2; degree < degree_; ++degree) {
+            step(op, {-center_ * next, next, -1.0}, now_.data(), before_.data(), before_.data(), count,
+                    stride);
             std::swap(now_, before_);
         }
-        op.pool.for_blocks(length, block, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t i = begin; i < end; ++i) y[i] = inverse_scale_ * now_[i];
-        });
+        const double last = next * inverse_scale_;
+        step(op, {-center_ * last, last, -inverse_scale_}, now_.data(), before_.data(), y, count, stride);
         project(op, y, count, stride);
     }
 
   private:
-    static constexpr std::size_t block = 8192;
+    // An operator that cannot do it at once is applied, and the rest added.
+    void step(const SymmetricOperator& op, Affinity::Terms terms, const double* x, const double* z, double* out,
+              std::size_t count, std::size_t stride) {
+        if (op.step) return op.step(terms, x, z, out, count, stride);
+        product_.resize(count * stride);
+        op.apply(x, product_.data(), count, stride);
+        for (std::size_t i = 0; i < count * stride; ++i)
+            out[i] = terms.x * x[i] + terms.fwf_x * product_[i] + (z != nullptr ? terms.z * z[i] : 0.0);
+    }
 
     static void project(const SymmetricOperator& op, double* x, std::size_t count, std::size_t stride) {
         if (op.project) op.project(x, count, stride);
-    }
-
-    // out = factor (product - center now) + weight before
-    void combine(ThreadPool& pool, double factor, double weight, const std::vector<double>& now,
-                 const std::vector<double>& before, std::vector<double>& out) const {
-        pool.for_blocks(now.size(), block, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t i = begin; i < end; ++i)
-                out[i] = factor * (product_[i] - center_ * now[i]) + weight * before[i];
-        });
     }
 
     double center_, half_;
@@ -136,7 +134,8 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
                                      std::move(start.vectors),
                                      false,
                                      op.pool,
-                                     op.project};
+                                     {},
+                                     {}};
     Factorization factorization(filtered, capacity, width);
     // The polynomial's residual tells the operator's but for a factor, which is measured.
     double factor = 0.3;

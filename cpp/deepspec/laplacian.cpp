@@ -54,6 +54,24 @@ std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, 
 
 }  // namespace
 
+void Affinity::step(const double* f, Terms terms, const double* x, const double* z, double* out,
+                    ThreadPool& pool, std::size_t count, std::size_t stride, Detail detail) const {
+    const std::size_t n = size();
+    Buffer<double> weighted(count * n), products(count * n);
+    const auto for_rows = [&](const auto& body) {
+        for (std::size_t v = 0; v < count; ++v)
+            columns::for_pieces(n, 4, pool, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t i = begin; i < end; ++i) body(v * n + i, v * stride + i, f[i]);
+            });
+    };
+    for_rows([&](std::size_t own, std::size_t at, double factor) { weighted.data()[own] = factor * x[at]; });
+    multiply(weighted.data(), products.data(), pool, count, n, detail);
+    for_rows([&](std::size_t own, std::size_t at, double factor) {
+        out[at] = terms.x * x[at] + terms.fwf_x * factor * products.data()[own] +
+                  (z != nullptr ? terms.z * z[at] : 0.0);
+    });
+}
+
 FusedAffinity::FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
                              double uniform)
     : dense_(dense), sparse_(sparse), sparse_weight_(sparse_weight), uniform_(uniform) {
@@ -178,25 +196,25 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
 
 void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                       Detail detail) const {
+    step({.fwf_x = 1.0}, x, nullptr, y, pool, count, stride, detail);
+}
+
+void Laplacian::step(Affinity::Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
+                     std::size_t count, std::size_t stride, Detail detail) const {
+    if (kind_ == LaplacianKind::normalized)
+        return affinity_.step(factors_.data(), {terms.x + terms.fwf_x, -terms.fwf_x, terms.z}, x, z, out,
+                              pool, count, stride, detail);
     const std::size_t n = size();
-    Buffer<double> weighted(count * n), products(count * n);
-    const auto for_rows = [&](const auto& body) {
-        for (std::size_t vector = 0; vector < count; ++vector)
-            columns::for_pieces(n, 4, pool, [&, vector](std::size_t begin, std::size_t end) {
-                for (std::size_t i = begin; i < end; ++i) body(vector, i);
-            });
-    };
-    for_rows([&](std::size_t vector, std::size_t i) {
-        weighted.data()[vector * n + i] = factors_[i] * x[vector * stride + i];
-    });
-    affinity_.multiply(weighted.data(), products.data(), pool, count, n, detail);
-    const double inverse_scale = 1.0 / scale_;
-    const bool normalized = kind_ == LaplacianKind::normalized;
-    for_rows([&](std::size_t vector, std::size_t i) {
-        const double in = x[vector * stride + i], product = products.data()[vector * n + i];
-        y[vector * stride + i] =
-            normalized ? in - factors_[i] * product : (degrees_[i] * in - product) * inverse_scale;
-    });
+    Buffer<double> products(count * stride);
+    affinity_.multiply(x, products.data(), pool, count, stride, detail);
+    for (std::size_t v = 0; v < count; ++v)
+        columns::for_pieces(n, 4, pool, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i) {
+                const std::size_t at = v * stride + i;
+                const double lx = (degrees_[i] * x[at] - products.data()[at]) / scale_;
+                out[at] = terms.x * x[at] + terms.fwf_x * lx + (z != nullptr ? terms.z * z[at] : 0.0);
+            }
+        });
 }
 
 bool Laplacian::tolerates(Entries entries, double tolerance) const {

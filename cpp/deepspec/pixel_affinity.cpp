@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
 
 namespace deepspec {
@@ -63,24 +64,6 @@ void for_upper_half(const TiledMatrix& matrix, Visit visit) {
         }
 }
 
-// A row times two vectors, which are (n, 2).
-std::array<float, 2> row_sums(const CountMatrix& matrix, std::size_t row, const float* pairs) {
-    std::array<float, 2> even{}, odd{};  // one sum would wait for its own additions
-    const auto add = [&](std::array<float, 2>& sums, std::size_t slot) {
-        const auto count = static_cast<float>(matrix.counts[slot]);
-        const float* const entries = pairs + 2 * static_cast<std::size_t>(matrix.columns[slot]);
-        for (std::size_t v = 0; v < 2; ++v) sums[v] += count * entries[v];
-    };
-    auto slot = static_cast<std::size_t>(matrix.row_starts[row]);
-    const auto end = static_cast<std::size_t>(matrix.row_starts[row + 1]);
-    for (; slot + 2 <= end; slot += 2) {
-        add(even, slot);
-        add(odd, slot + 1);
-    }
-    if (slot < end) add(even, slot);
-    return {even[0] + odd[0], even[1] + odd[1]};
-}
-
 }  // namespace
 
 Interpolation::Interpolation(const Cells& cells, std::size_t image_width,
@@ -102,46 +85,49 @@ LiftedFeatures::LiftedFeatures(const TiledMatrix& affinity, Interpolation interp
                                     std::to_string(affinity.size()));
 }
 
-std::vector<double> LiftedFeatures::gathered(const double* x, ThreadPool& pool, std::size_t count,
-                                             std::size_t stride) const {
+std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) const {
     const std::size_t n = interpolation_.n_vertices(), padded = interpolation_.padded_size();
     const std::size_t band = (n + lifted_bands - 1) / lifted_bands;
-    std::vector<double> sums(lifted_bands * count * padded);
+    std::vector<double> sums(lifted_bands * 2 * padded);  // of each band (cells, 2)
     pool.run(lifted_bands, [&](std::size_t b) {
-        double* const own = sums.data() + b * count * padded;
-        for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i)
+        double* const own = sums.data() + b * 2 * padded;
+        for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i) {
+            const double first = x[2 * i], second = x[2 * i + 1];
             interpolation_.corners(i, [&](std::size_t cell, double weight) {
-                for (std::size_t v = 0; v < count; ++v) own[v * padded + cell] += weight * x[v * stride + i];
+                own[2 * cell] += weight * first;
+                own[2 * cell + 1] += weight * second;
             });
+        }
     });
     const std::size_t n_cells = interpolation_.grid().size();
-    std::vector<double> result(count * n_cells);
-    for (std::size_t v = 0; v < count; ++v)
-        for (std::size_t b = 0; b < lifted_bands; ++b)
-            for (std::size_t cell = 0; cell < n_cells; ++cell)
-                result[v * n_cells + cell] += sums[(b * count + v) * padded + interpolation_.padded(cell)];
+    std::vector<double> result(2 * n_cells);
+    for (std::size_t b = 0; b < lifted_bands; ++b)
+        for (std::size_t cell = 0; cell < n_cells; ++cell)
+            for (std::size_t v = 0; v < 2; ++v)
+                result[v * n_cells + cell] += sums[2 * (b * padded + interpolation_.padded(cell)) + v];
     return result;
 }
 
-void LiftedFeatures::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                              std::size_t stride) const {
-    const std::size_t n_cells = interpolation_.grid().size(), padded = interpolation_.padded_size();
-    const std::vector<double> inputs = gathered(x, pool, count, stride);
-    std::vector<double> products(count * n_cells), spread(count * padded);
-    TiledMatrix::Product product(affinity_, inputs.data(), count, n_cells);
+void LiftedFeatures::multiply_pairs(const float* x, float* y, ThreadPool& pool) const {
+    const std::size_t n_cells = interpolation_.grid().size();
+    const std::vector<double> inputs = gathered(x, pool);
+    std::vector<double> products(2 * n_cells), spread(2 * interpolation_.padded_size());
+    TiledMatrix::Product product(affinity_, inputs.data(), 2, n_cells);
     pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
     product.add_to(products.data(), pool);
-    for (std::size_t v = 0; v < count; ++v)
-        for (std::size_t cell = 0; cell < n_cells; ++cell)
-            spread[v * padded + interpolation_.padded(cell)] = products[v * n_cells + cell];
+    for (std::size_t cell = 0; cell < n_cells; ++cell)
+        for (std::size_t v = 0; v < 2; ++v)
+            spread[2 * interpolation_.padded(cell) + v] = products[v * n_cells + cell];
     pool.for_blocks(interpolation_.n_vertices(), block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = begin; i < end; ++i) {
-                double sum = 0.0;
-                interpolation_.corners(
-                    i, [&](std::size_t cell, double weight) { sum += weight * spread[v * padded + cell]; });
-                y[v * stride + i] = sum;
-            }
+        for (std::size_t i = begin; i < end; ++i) {
+            double first = 0.0, second = 0.0;
+            interpolation_.corners(i, [&](std::size_t cell, double weight) {
+                first += weight * spread[2 * cell];
+                second += weight * spread[2 * cell + 1];
+            });
+            y[2 * i] = static_cast<float>(first);
+            y[2 * i + 1] = static_cast<float>(second);
+        }
     });
 }
 
@@ -226,29 +212,26 @@ void SampledFeatures::for_drawn(std::size_t first, Visit visit) const {
         }
 }
 
-void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                               std::size_t stride) const {
+void SampledFeatures::multiply_pairs(const float* x, float* y, ThreadPool& pool) const {
     const std::size_t n = size();
-    std::vector<double> sums(sampled_bands * count * n);
+    std::vector<double> sums(sampled_bands * 2 * n);  // of each band (n, 2)
     // Earlier rows have more entries: groups are dealt to the bands in turn.
     pool.run(sampled_bands, [&](std::size_t band) {
-        double* const own = sums.data() + band * count * n;
+        double* const own = sums.data() + band * 2 * n;
         for (std::size_t first = band * group; first < n; first += sampled_bands * group)
             for_drawn(first, [&](std::size_t i, std::size_t j, double entry) {
-                for (std::size_t v = 0; v < count; ++v) {
-                    own[v * n + i] += entry * x[v * stride + j];
-                    if (j != i) own[v * n + j] += entry * x[v * stride + i];
+                for (std::size_t v = 0; v < 2; ++v) {
+                    own[2 * i + v] += entry * static_cast<double>(x[2 * j + v]);
+                    if (j != i) own[2 * j + v] += entry * static_cast<double>(x[2 * i + v]);
                 }
             });
     });
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = begin; i < end; ++i) {
-                double sum = 0.0;
-                for (std::size_t band = 0; band < sampled_bands; ++band)
-                    sum += sums[(band * count + v) * n + i];
-                y[v * stride + i] = sum;
-            }
+    pool.for_blocks(2 * n, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            double sum = 0.0;
+            for (std::size_t band = 0; band < sampled_bands; ++band) sum += sums[band * 2 * n + i];
+            y[i] = static_cast<float>(sum);
+        }
     });
 }
 
@@ -271,41 +254,68 @@ PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weigh
                                     " rows");
 }
 
+template <class Finish>
+void PixelAffinity::multiply_two(const double* f, const double* first, const double* second, ThreadPool& pool,
+                                 Finish finish) const {
+    const std::size_t n = size();
+    Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
+    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const double factor = f != nullptr ? f[i] : 1.0;
+            pairs.data()[2 * i] = static_cast<float>(factor * first[i]);
+            pairs.data()[2 * i + 1] = static_cast<float>(factor * second[i]);
+        }
+    });
+    Buffer<float> of_features(features_ != nullptr ? 2 * n : 0);
+    if (features_ != nullptr) features_->multiply_pairs(pairs.data(), of_features.data(), pool);
+    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
+        std::array<float, 2 * block> of_colors{};
+        if (color_weight_ > 0.0)
+            kernels::selected().count_products(colors_.row_starts.data(), colors_.columns.data(),
+                                               colors_.counts.data(), pairs.data(), begin, end,
+                                               of_colors.data());
+        for (std::size_t i = begin; i < end; ++i) {
+            std::array<double, 2> sums;
+            for (std::size_t v = 0; v < 2; ++v) {
+                sums[v] = color_weight_ * static_cast<double>(of_colors[2 * (i - begin) + v]);
+                if (features_ != nullptr)
+                    sums[v] += feature_weight_ * static_cast<double>(of_features.data()[2 * i + v]);
+            }
+            finish(i, sums);
+        }
+    });
+}
+
 void PixelAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                              std::size_t stride, Detail) const {
-    if (features_ != nullptr) features_->multiply(x, y, pool, count, stride);
-    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = v * stride + begin; i < v * stride + end; ++i)
-                y[i] = features_ != nullptr ? feature_weight_ * y[i] : 0.0;
-    });
-    for (std::size_t v = 0; color_weight_ > 0.0 && v < count; v += 2)
-        add_colors(x + v * stride, y + v * stride, pool, std::min<std::size_t>(2, count - v), stride);
+    for (std::size_t v = 0; v < count; v += 2) {
+        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
+        multiply_two(nullptr, x + first, x + second, pool,
+                     [&](std::size_t i, const std::array<double, 2>& sums) {
+                         y[first + i] = sums[0];
+                         y[second + i] = sums[1];
+                     });
+    }
 }
 
-void PixelAffinity::add_colors(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                               std::size_t stride) const {
-    const std::size_t last = (count - 1) * stride;
-    Buffer<float> pairs(2 * size());  // what a column's index finds of both vectors lies together
-    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            pairs.data()[2 * i] = static_cast<float>(x[i]);
-            pairs.data()[2 * i + 1] = static_cast<float>(x[last + i]);
-        }
-    });
-    pool.for_blocks(size(), block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            const std::array<float, 2> sums = row_sums(colors_, i, pairs.data());
-            y[i] += color_weight_ * static_cast<double>(sums[0]);
-            if (count == 2) y[last + i] += color_weight_ * static_cast<double>(sums[1]);
-        }
-    });
+void PixelAffinity::step(const double* f, Terms terms, const double* x, const double* z, double* out,
+                         ThreadPool& pool, std::size_t count, std::size_t stride, Detail) const {
+    for (std::size_t v = 0; v < count; v += 2) {
+        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
+        const auto finish = [&](std::size_t at, double factor, double sum) {
+            out[at] = terms.x * x[at] + terms.fwf_x * factor * sum + (z != nullptr ? terms.z * z[at] : 0.0);
+        };
+        multiply_two(f, x + first, x + second, pool, [&](std::size_t i, const std::array<double, 2>& sums) {
+            finish(first + i, f[i], sums[0]);
+            if (second != first) finish(second + i, f[i], sums[1]);
+        });
+    }
 }
 
-double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled, std::size_t count) {
+double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled) {
     const auto vertices = static_cast<double>(n), cells = static_cast<double>(n_cells);
     const double sums = sampled ? sampled_bands * vertices : (lifted_bands + 3) * cells;
-    return sizeof(double) * static_cast<double>(count) * sums + (8.0 + 12.0) * vertices;
+    return 2.0 * sizeof(double) * sums + (16.0 + 12.0) * vertices;
 }
 
 void PixelAffinity::visit_edges(const Visit& visit) const {

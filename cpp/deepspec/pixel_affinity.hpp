@@ -66,9 +66,8 @@ class PixelFeatures {
 
     virtual std::size_t size() const = 0;
 
-    // Y = F X for `count` vectors that are `stride` numbers apart; the same bits for any number of threads.
-    virtual void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                          std::size_t stride) const = 0;
+    // Y = F X for two vectors, which are (n, 2); the same bits for any number of threads.
+    virtual void multiply_pairs(const float* x, float* y, ThreadPool& pool) const = 0;
 
     // As Affinity's.
     virtual void visit_edges(const Affinity::Visit& visit) const = 0;
@@ -80,14 +79,12 @@ class LiftedFeatures : public PixelFeatures {
     LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                  std::size_t stride) const override;
+    void multiply_pairs(const float* x, float* y, ThreadPool& pool) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
-    // U^T X, without the padding.
-    std::vector<double> gathered(const double* x, ThreadPool& pool, std::size_t count,
-                                 std::size_t stride) const;
+    // U^T X without the padding, one vector after the other.
+    std::vector<double> gathered(const float* x, ThreadPool& pool) const;
 
     const TiledMatrix& affinity_;
     Interpolation interpolation_;
@@ -104,8 +101,7 @@ class SampledFeatures : public PixelFeatures {
     SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                  std::size_t stride) const override;
+    void multiply_pairs(const float* x, float* y, ThreadPool& pool) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
@@ -137,15 +133,19 @@ class PixelAffinity : public Affinity {
     using Affinity::multiply;
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                   Detail detail = Detail::full) const override;
+    void step(const double* f, Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
+              std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
     void visit_edges(const Visit& visit) const override;
 
-    // Bytes a product with `count` vectors takes, and the places of the vertices between cells.
-    static double bytes(std::size_t n, std::size_t n_cells, bool sampled, std::size_t count);
+    // Bytes a product takes, and the places of the vertices between cells.
+    static double bytes(std::size_t n, std::size_t n_cells, bool sampled);
 
   private:
-    // y += color_weight * colors x, for one vector or two.
-    void add_colors(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                    std::size_t stride) const;
+    // finish(vertex, the vertex's two entries of W F X), for two vectors, the second one perhaps the first. F
+    // may be null: no factors.
+    template <class Finish>
+    void multiply_two(const double* f, const double* first, const double* second, ThreadPool& pool,
+                      Finish finish) const;
 
     const PixelFeatures* features_;
     double feature_weight_;

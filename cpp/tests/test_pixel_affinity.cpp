@@ -81,8 +81,7 @@ OrderedGraph random_color_graph(std::size_t height, std::size_t width) {
 
 // One, two and three vectors, near to each other or not: like the matrix, with the same bits for any number
 // of threads, and nothing written beside.
-template <class Operator>
-void check_products(const Operator& op, const Matrix& expected) {
+void check_products(const PixelAffinity& op, const Matrix& expected) {
     const std::size_t n = expected.rows;
     std::mt19937 random(7);
     double largest_sum = 0.0;
@@ -114,6 +113,50 @@ void check_products(const Operator& op, const Matrix& expected) {
                 CHECK(other == y);
             }
         }
+}
+
+void check_products(const PixelFeatures& features, const Matrix& expected) {
+    const CountMatrix none = pixels::no_colors(features.size());
+    check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
+}
+
+// What any affinity does in a step, by its products.
+struct PlainStep : Affinity {
+    explicit PlainStep(const Affinity& whole) : affinity(whole) {}
+    std::size_t size() const override { return affinity.size(); }
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                  Detail detail) const override {
+        affinity.multiply(x, y, pool, count, stride, detail);
+    }
+    void visit_edges(const Visit& visit) const override { affinity.visit_edges(visit); }
+    const Affinity& affinity;
+};
+
+// In one go or by products, in another's place or not.
+void check_steps(const PixelAffinity& affinity) {
+    const std::size_t n = affinity.size();
+    std::mt19937 random(11);
+    const auto drawn = [&](std::size_t size, double least) {
+        std::vector<double> numbers(size);
+        for (double& number : numbers) number = std::uniform_real_distribution(least, 1.0)(random);
+        return numbers;
+    };
+    const Affinity::Terms terms{-0.3, 1.7, 0.6};
+    for (const std::size_t count : {1u, 2u, 3u}) {
+        const std::size_t stride = n + 5;
+        const std::vector<double> f = drawn(n, 0.1), x = drawn(count * stride, -1.0),
+                                  z = drawn(count * stride, -1.0);
+        std::vector<double> expected(count * stride, 0.0), without = expected, in_place = z;
+        ThreadPool pool(3);
+        PlainStep(affinity).step(f.data(), terms, x.data(), z.data(), expected.data(), pool, count, stride);
+        affinity.step(f.data(), terms, x.data(), in_place.data(), in_place.data(), pool, count, stride);
+        affinity.step(f.data(), terms, x.data(), nullptr, without.data(), pool, count, stride);
+        for (std::size_t v = 0; v < count; ++v)
+            for (std::size_t i = v * stride; i < v * stride + n; ++i) {
+                CHECK_NEAR(in_place[i], expected[i], 1e-4);
+                CHECK_NEAR(without[i] + terms.z * z[i], expected[i], 1e-4);
+            }
+    }
 }
 
 void interpolation_by_hand() {
@@ -237,6 +280,8 @@ void affinity_adds_its_parts() {
 
         check_products(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0),
                        pixels::sum(0.5, of_lifted, 10.0, colors));
+        check_steps(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0));
+        check_steps(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0));
         check_products(PixelAffinity(&sampled, 2.0, graph.matrix, 0.1),
                        pixels::sum(2.0, of_sampled, 0.1, colors));
         check_products(PixelAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));
@@ -355,12 +400,10 @@ void parts_of_other_sizes_are_refused() {
     CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", PixelAffinity(&lifted, 1.0, colors, 1.0));
 }
 
-void bytes_grow_with_the_product() {
+void bytes_grow_with_the_image() {
     for (const bool sampled : {false, true}) {
-        const double two = PixelAffinity::bytes(1000, 100, sampled, 2);
-        CHECK(two >= 20.0 * 1000);
-        CHECK(PixelAffinity::bytes(1000, 100, sampled, 9) > two);
-        CHECK(PixelAffinity::bytes(2000, 100, sampled, 2) > two);
+        CHECK(PixelAffinity::bytes(1000, 100, sampled) >= 20.0 * 1000);
+        CHECK(PixelAffinity::bytes(2000, 100, sampled) > PixelAffinity::bytes(1000, 100, sampled));
     }
 }
 
@@ -378,6 +421,6 @@ int main() {
     components_of_all_layouts();
     colors_join_what_features_do_not();
     parts_of_other_sizes_are_refused();
-    bytes_grow_with_the_product();
+    bytes_grow_with_the_image();
     return check::result();
 }

@@ -50,4 +50,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
                                                          keep_near<Avx2>,
                                                          dots<Avx2Double>,
                                                          subtract<Avx2Double>,
+                                                         count_products<Avx2>,
                                                          crf_loops<Avx2>};

@@ -78,5 +78,23 @@ struct Avx2 {
         s = _mm_max_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
     }
+    static constexpr bool gathers_pairs = true;
+    static type add_four_pairs(const float* pairs, const std::int32_t* columns, const std::uint8_t* counts,
+                               type sums) {
+        const auto pair = [&](int e) {
+            return reinterpret_cast<const double*>(pairs + 2 * static_cast<std::size_t>(columns[e]));
+        };
+        const __m128d low = _mm_loadh_pd(_mm_load_sd(pair(0)), pair(1));
+        const __m128d high = _mm_loadh_pd(_mm_load_sd(pair(2)), pair(3));
+        const __m256d entries = _mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1);
+        const __m128i four = _mm_cvtepu8_epi32(_mm_loadu_si32(counts));
+        const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+        const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtepi32_ps(four)), twice);
+        return _mm256_fmadd_ps(factors, _mm256_castpd_ps(entries), sums);
+    }
+    static void sum_pairs(type a, float* out) {
+        const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        _mm_storel_pi(reinterpret_cast<__m64*>(out), _mm_add_ps(halves, _mm_movehl_ps(halves, halves)));
+    }
     static constexpr bool packs = false;
 };

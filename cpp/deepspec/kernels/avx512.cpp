@@ -121,4 +121,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
                                                            keep_near<Avx512>,
                                                            dots<Avx512Double>,
                                                            subtract<Avx512Double>,
+                                                           count_products<Avx2>,
                                                            crf_loops<Avx512>};

@@ -156,6 +156,12 @@ struct Kernels {
     void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
                      double* x, std::size_t n_x, std::size_t length);
 
+    // The products of the rows from begin to end of a matrix of counts (see CountMatrix) with two vectors,
+    // which are (n, 2) as the products are, from row begin on.
+    void (*count_products)(const std::int64_t* row_starts, const std::int32_t* columns,
+                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
+                           float* products);
+
     CrfLoops crf;
 };
 

@@ -70,6 +70,7 @@ struct Neon {
         return vreinterpretq_f32_s32(vshlq_n_s32(exponents, 23));
     }
     static float largest(type a) { return vmaxvq_f32(a); }
+    static constexpr bool gathers_pairs = false;
     static constexpr bool packs = false;
 };
 
@@ -114,4 +115,5 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
                                                          keep_near<Neon>,
                                                          dots<NeonDouble>,
                                                          subtract<NeonDouble>,
+                                                         count_products<Neon>,
                                                          crf_loops<Neon>};

@@ -89,6 +89,7 @@ struct Portable {
         for (int i = 1; i < width; ++i) greatest = a.lane[i] > greatest ? a.lane[i] : greatest;
         return greatest;
     }
+    static constexpr bool gathers_pairs = false;
     static constexpr bool packs = false;
 };
 
@@ -133,4 +134,5 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
                                                              keep_near<Portable>,
                                                              dots<PortableDouble>,
                                                              subtract<PortableDouble>,
+                                                             count_products<Portable>,
                                                              crf_loops<Portable>};
