@@ -31,25 +31,6 @@ std::uint64_t scrambled(std::uint64_t z) {
     return z ^ (z >> 31);
 }
 
-// A row's places in its stretches, one after the other: each is one byte.
-class Draws {
-  public:
-    Draws() = default;
-    Draws(std::uint64_t seed, std::size_t row) : state_(scrambled(seed + step * (row + 1))) {}
-
-    std::size_t next() {
-        bytes_ = n_drawn_++ % sizeof bytes_ == 0 ? scrambled(state_ += step) : bytes_ >> 8;
-        return static_cast<std::size_t>(bytes_ & 0xff);
-    }
-
-  private:
-    static_assert(SampledFeatures::stretch == 256);
-    static constexpr std::uint64_t step = 0x9e3779b97f4a7c15u;
-
-    std::uint64_t state_ = 0, bytes_ = 0;
-    std::size_t n_drawn_ = 0;
-};
-
 // visit(i, j, entry) for i <= j, until it returns false.
 template <class Visit>
 void for_upper_half(const TiledMatrix& matrix, Visit visit) {
@@ -188,53 +169,40 @@ void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
 SampledFeatures::SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed)
     : gram_(gram), interpolation_(std::move(interpolation)), seed_(seed) {}
 
-void SampledFeatures::fill_row(std::size_t i, float* row) const {
-    const Grid grid = interpolation_.grid();
-    const std::size_t padded_width = grid.width + 1;
-    std::fill_n(row, interpolation_.padded_size(), 0.0f);
+template <class Visit>
+void SampledFeatures::for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const {
+    const std::size_t n = interpolation_.n_vertices(), n_cells = interpolation_.grid().size();
+    const std::size_t width = interpolation_.grid().width, padded_width = width + 1;
+    std::fill(row.begin(), row.end(), 0.0f);
     interpolation_.corners(i, [&](std::size_t cell, double weight) {
         if (weight == 0.0) return;
-        const std::size_t unpadded = cell / padded_width * grid.width + cell % padded_width;
-        const float* const own = gram_ + unpadded * grid.size();
+        const float* const own = gram_ + (cell / padded_width * width + cell % padded_width) * n_cells;
         const auto factor = static_cast<float>(weight);
-        for (std::size_t r = 0; r < grid.height; ++r)
-            for (std::size_t c = 0; c < grid.width; ++c)
-                row[r * padded_width + c] += factor * own[r * grid.width + c];
+        for (std::size_t r = 0; r < interpolation_.grid().height; ++r)
+            for (std::size_t c = 0; c < width; ++c) row[r * padded_width + c] += factor * own[r * width + c];
     });
-}
-
-template <class Visit>
-void SampledFeatures::for_drawn(std::size_t first, Visit visit) const {
-    static_assert(stretch % group == 0);  // a group's rows begin with one stretch
-    const std::size_t n = size(), end = std::min(n, first + group), padded = interpolation_.padded_size();
-    Buffer<float> rows(group * padded);
-    std::array<Draws, group> draws;
-    for (std::size_t i = first; i < end; ++i) {
-        fill_row(i, rows.data() + (i - first) * padded);
-        draws[i - first] = Draws(seed_, i);
+    std::uint64_t state = scrambled(seed_ + 0x9e3779b97f4a7c15u * (i + 1)), bytes = 0;
+    for (std::size_t begin = i / stretch * stretch, drawn = 0; begin < n; begin += stretch, ++drawn) {
+        bytes = drawn % 8 == 0 ? scrambled(state += 0x9e3779b97f4a7c15u) : bytes >> 8;
+        const std::size_t j = begin + (bytes & 0xff);
+        if (j < i || j >= n) continue;
+        double entry = 0.0;
+        interpolation_.corners(
+            j, [&](std::size_t cell, double weight) { entry += weight * static_cast<double>(row[cell]); });
+        if (entry > 0.0) visit(j, entry);
     }
-    for (std::size_t begin = first / stretch * stretch; begin < n; begin += stretch)
-        for (std::size_t i = first; i < end; ++i) {
-            const std::size_t j = begin + draws[i - first].next();
-            if (j < i || j >= n) continue;
-            const float* const row = rows.data() + (i - first) * padded;
-            double entry = 0.0;
-            interpolation_.corners(j, [&](std::size_t cell, double weight) {
-                entry += weight * static_cast<double>(row[cell]);
-            });
-            if (entry > 0.0) visit(i, j, entry);
-        }
 }
 
 void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                                std::size_t stride) const {
-    const std::size_t n = size();
+    const std::size_t n = interpolation_.n_vertices();
     std::vector<double> sums(sampled_bands * count * n);
-    // Earlier rows have more entries: groups are dealt to the bands in turn.
+    // Earlier rows have more entries: rows are dealt to the bands in turn.
     pool.run(sampled_bands, [&](std::size_t band) {
         double* const own = sums.data() + band * count * n;
-        for (std::size_t first = band * group; first < n; first += sampled_bands * group)
-            for_drawn(first, [&](std::size_t i, std::size_t j, double entry) {
+        std::vector<float> row(interpolation_.padded_size());
+        for (std::size_t i = band; i < n; i += sampled_bands)
+            for_drawn(i, row, [&](std::size_t j, double entry) {
                 for (std::size_t v = 0; v < count; ++v) {
                     own[v * n + i] += entry * x[v * stride + j];
                     if (j != i) own[v * n + j] += entry * x[v * stride + i];
@@ -253,10 +221,10 @@ void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std
 }
 
 void SampledFeatures::visit_edges(const Affinity::Visit& visit) const {
+    std::vector<float> row(interpolation_.padded_size());
     bool more = true;
-    for (std::size_t first = 0; more && first < size(); first += group)
-        for_drawn(first,
-                  [&](std::size_t i, std::size_t j, double entry) { more = more && visit(i, j, entry); });
+    for (std::size_t i = 0; more && i < interpolation_.n_vertices(); ++i)
+        for_drawn(i, row, [&](std::size_t j, double entry) { more = more && visit(i, j, entry); });
 }
 
 PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,

@@ -109,16 +109,9 @@ class SampledFeatures : public PixelFeatures {
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
-    // Rows that draw from a stretch in turns, so that what its vertices have is read from memory once for
-    // all.
-    static constexpr std::size_t group = 16;
-
-    // The products of the features of vertex i and of all cells, padded.
-    void fill_row(std::size_t i, float* row) const;
-
-    // visit(i, j, entry) for what is drawn of the group of rows that begins with `first`, j >= i.
+    // visit(j, entry) for what is drawn of row i, j >= i. `row` has padded_size() numbers.
     template <class Visit>
-    void for_drawn(std::size_t first, Visit visit) const;
+    void for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const;
 
     const float* gram_;
     Interpolation interpolation_;
