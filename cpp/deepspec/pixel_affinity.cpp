@@ -181,6 +181,7 @@ void SampledFeatures::for_drawn(std::size_t i, std::vector<float>& row, Visit vi
         for (std::size_t r = 0; r < interpolation_.grid().height; ++r)
             for (std::size_t c = 0; c < width; ++c) row[r * padded_width + c] += factor * own[r * width + c];
     });
+    static_assert(stretch == 256);  // a byte says where in one
     std::uint64_t state = scrambled(seed_ + 0x9e3779b97f4a7c15u * (i + 1)), bytes = 0;
     for (std::size_t begin = i / stretch * stretch, drawn = 0; begin < n; begin += stretch, ++drawn) {
         bytes = drawn % 8 == 0 ? scrambled(state += 0x9e3779b97f4a7c15u) : bytes >> 8;
