@@ -107,7 +107,7 @@ class SampledFeatures : public PixelFeatures {
   private:
     // Rows that draw from a stretch in turns, so that what its vertices have is read from memory once for
     // all.
-    static constexpr std::size_t group = 16;
+    static constexpr std::size_t group = 64;
 
     // The products of the features of vertex i and of all cells, padded.
     void fill_row(std::size_t i, float* row) const;
