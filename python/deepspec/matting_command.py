@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from deepspec.argument_groups import BACKBONE
-from deepspec.full_resolution import Plan
 from deepspec.inputs import Input
+from deepspec.matting_plan import MattingPlan
 from deepspec.matting_run import matte_images
 from deepspec.outputs import OutputError
 from deepspec.pipeline import Run
@@ -38,7 +38,7 @@ def matte_photographs(options: argparse.Namespace) -> int:
             return 130
         finally:
             run.close()
-    colors_alone = options.color_weight == float("inf")
+    colors_alone = run.settings["color_weight"] == "inf"
     of_features = "colours alone" if colors_alone else f"{options.features} features"
     print(f"{count(run)} with {of_features}; results in {printable(run.answers)}")
     if options.page:
@@ -55,9 +55,10 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}|"
 def _start(options: argparse.Namespace, bar: Any) -> Run:
     given = vars(options)
 
-    def announce(item: Input, plan: Plan) -> None:
-        if options.verbose or plan.bytes > _LARGE:
+    def announce(item: Input, plan: MattingPlan) -> None:
+        if options.verbose or plan.bytes > _LARGE or plan.eigenpairs.tile is not None:
             bar.write(f"{printable(item.path)}: {plan.line}")
+            sys.stdout.flush()  # before the work, in a file too
 
     def progress(item: Input, stage: str, share: float) -> None:
         now = f"{printable(item.name)}, {stage}", round(100 * share)
