@@ -132,6 +132,7 @@ def test_what_is_known_decides(kind: str) -> None:
     assert "n_layers" not in found.settings
     # Colours alone, unless they are weighed against features.
     assert (found.settings["features"], found.settings["color_weight"]) == ("none", "inf")
+    assert found.settings["tol"] == 0.01
     weighed = matte(IMAGE, cells, **{kind: known}, color_weight=10)
     assert (weighed.settings["features"], weighed.settings["color_weight"]) == ("mean colours", 10.0)
     assert np.abs(weighed.alpha - truth).mean() < 0.1

@@ -45,7 +45,7 @@ def matte(
     trimap: ImageSource | None = None,
     scribbles: ImageSource | None = None,
     max_size: int | None = 1024,
-    tol: float = 1e-3,
+    tol: float | None = None,
     seed: int = 0,
     max_memory: float | None = None,
     threads: int | None = None,
@@ -87,8 +87,9 @@ def matte(
     max_size : int or None
         In pixels: features are extracted from a copy whose longer side is this where the image is larger; None:
         never. The layers have the image's size all the same.
-    tol : float
-        Of the eigenvectors' residuals.
+    tol : float, optional
+        Largest residual of the eigenvectors. Default: 1e-3, and 1e-2 with a trimap or scribbles, for which all that counts
+        is what the vectors span: where the truth is known, smaller ones take longer and come no closer to it.
     seed : int
     max_memory : float, optional
         In bytes, of all that is held at a time, the photograph included. Where the whole graph does not fit, its
@@ -169,7 +170,7 @@ class Matting:
     layering: str = "kmeans"
     guide: str | None = None
     max_size: int | None = 1024
-    tol: float = 1e-3
+    tol: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -183,7 +184,7 @@ class Matting:
         check_choice("layering", self.layering, LAYERINGS)
         if self.max_size is not None:
             check_whole("max_size, where not None,", self.max_size, 1)
-        if not (isinstance(self.tol, Real) and 0 < self.tol < 1):
+        if not (isinstance(self.used_tol, Real) and 0 < self.used_tol < 1):
             raise ValueError(f"tol must be a number between 0 and 1, got {self.tol!r}")
         check_whole("seed", self.seed, 0, 2**32 - 1)
 
@@ -200,6 +201,12 @@ class Matting:
         return self.n_eigenvectors or (_GUIDED_EIGENVECTORS if self.guide else by_layering[self.layering])
 
     @property
+    def used_tol(self) -> float:
+        """Of the eigenvectors."""
+        default = 1e-2 if self.guide else 1e-3
+        return default if self.tol is None else self.tol
+
+    @property
     def needs_features(self) -> bool:
         return not math.isinf(self.used_color_weight)
 
@@ -210,7 +217,7 @@ class Matting:
             **asdict(self),
             "n_eigenvectors": self.used_eigenvectors,
             "color_weight": plain_weight(self.used_color_weight),
-            "tol": float(self.tol),
+            "tol": float(self.used_tol),
         }
         unused = (
             *(("n_layers", "layering") if self.guide else ("guide",)),
@@ -295,7 +302,7 @@ class Matting:
             affinity=self.affinity,
             color_weight=self.used_color_weight,
             k=self._k(pixels),
-            tol=self.tol,
+            tol=self.used_tol,
             seed=self.seed,
             max_memory=plan.eigenpairs.bytes + 1,  # rounded: within these it goes about it as planned
             threads=threads,

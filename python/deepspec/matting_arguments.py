@@ -40,7 +40,7 @@ def add_matte(commands: Any) -> None:
     _add_layers(command.add_argument_group("layers"))
     add_features(
         command.add_argument_group(
-            "features", "Of what has no trimap or scribbles, and of that with --color-weight."
+            "features", "Left out with a trimap or scribbles, unless --color-weight is given."
         ),
         layers="--network-layers",
         reduced="images: features are taken from",
@@ -124,7 +124,10 @@ def _add_layers(group: Any) -> None:
         help="of eigenvectors: shares of clusters, or the combinations that are 0 or 1 at most pixels (%(default)s)",
     )
     group.add_argument(
-        "--tol", type=positive, default=1e-3, metavar="X", help="of the eigenvectors (%(default)s)"
+        "--tol",
+        type=positive,
+        metavar="X",
+        help="of the eigenvectors (0.001, with a trimap or scribbles 0.01)",
     )
     group.add_argument(
         "--seed", type=whole(0, most=2**32 - 1), default=0, metavar="N", help="of the layers (%(default)s)"
