@@ -24,8 +24,8 @@ from deepspec.soft_layers import LAYERINGS, front_layers, soft_layers
 from deepspec.spectral import Eigenpairs
 from deepspec.trimaps import Known, known_from_scribbles, known_from_trimap, solve_alpha
 
-#: What tells which pixels are in front.
-GUIDES: dict[str, Callable[[ImageSource, tuple[int, int]], Known]] = {
+#: By the guide's name.
+_READERS: dict[str, Callable[[ImageSource, tuple[int, int]], Known]] = {
     "trimap": known_from_trimap,
     "scribbles": known_from_scribbles,
 }
@@ -248,7 +248,7 @@ class Matting:
     def known(self, source: ImageSource, size: tuple[int, int]) -> Known:
         """What a trimap or scribbles say of an image of (height, width)."""
         assert self.guide is not None
-        return GUIDES[self.guide](source, size)
+        return _READERS[self.guide](source, size)
 
     def features(
         self, pixels: NDArray[np.uint8], source: FeatureSource, progress: StageProgress
