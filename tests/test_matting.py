@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,10 +46,10 @@ def test_settings_say_how_layers_were_made() -> None:
     assert found.settings == {
         "features": "mean colours",
         "n_layers": 3,
-        "n_eigenvectors": None,
+        "n_eigenvectors": 3,
         "color_weight": 10.0,
         "affinity": "patch",
-        "layering": "sparse",
+        "layering": "kmeans",
         "max_size": 1024,
         "tol": 0.001,
         "seed": 4,
@@ -56,6 +57,23 @@ def test_settings_say_how_layers_were_made() -> None:
         "deepspec": deepspec.__version__,
     }
     assert matte(IMAGE, cells, n_layers=3).settings["foreground"] == "border"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"n_layers": 1}, 2),
+        ({"n_layers": 2, "layering": "sparse"}, 8),
+        ({"n_layers": 2, "n_eigenvectors": 3}, 3),
+        ({"trimap": np.repeat(np.uint8([0, 128, 255]), [8, 32, 16])[None].repeat(48, 0)}, 50),
+    ],
+)
+def test_how_many_eigenvectors_there_are(options: dict[str, Any], expected: int) -> None:
+    assert matte(IMAGE, color_weight=math.inf, **options).settings["n_eigenvectors"] == expected
+    # No more than there are pixels.
+    if "trimap" in options:
+        small = matte(IMAGE[:2, :3], trimap=np.uint8([[0, 0, 0], [9, 9, 255]]))
+        assert small.settings["n_eigenvectors"] == 6
 
 
 def test_colors_alone_need_no_features() -> None:
@@ -66,6 +84,7 @@ def test_colors_alone_need_no_features() -> None:
     np.testing.assert_allclose(found.alphas.sum(axis=0), 1, atol=1e-5)
     assert found.settings["features"] == "none"
     assert found.settings["color_weight"] == "inf"
+    assert not {"affinity", "max_size"} & set(found.settings)
 
 
 def test_large_images_are_reduced_for_the_features_alone() -> None:
@@ -111,6 +130,12 @@ def test_what_is_known_decides(kind: str) -> None:
     assert np.abs(found.alpha - truth).mean() < 0.1
     assert found.settings["guide"] == kind
     assert "n_layers" not in found.settings
+    # Colours alone, unless they are weighed against features.
+    assert (found.settings["features"], found.settings["color_weight"]) == ("none", "inf")
+    assert found.settings["tol"] == 0.01
+    weighed = matte(IMAGE, cells, **{kind: known}, color_weight=10)
+    assert (weighed.settings["features"], weighed.settings["color_weight"]) == ("mean colours", 10.0)
+    assert np.abs(weighed.alpha - truth).mean() < 0.1
 
 
 def test_any_image_will_do(tmp_path: Path) -> None:
@@ -123,6 +148,30 @@ def test_any_image_will_do(tmp_path: Path) -> None:
         found = matte(picture, n_layers=2, color_weight=math.inf)
         np.testing.assert_allclose(found.alphas.sum(axis=0), 1, atol=1e-5)
         assert np.abs(found.composite(found.background).astype(int) - picture).max() <= 1
+
+
+def test_what_does_not_fit_is_found_on_a_smaller_copy() -> None:
+    image = two_colors(300, 320, np.s_[80:200, 90:250])
+    told: list[str] = []
+    found = matte(
+        image,
+        n_layers=2,
+        color_weight=math.inf,
+        max_memory=6.6e7,
+        progress=lambda stage, share: told.append(stage),
+    )
+    height, width = found.settings["solved_at"]
+    assert 64 <= height < 300
+    assert 64 <= width < 320
+    stages = [stage for stage in dict.fromkeys(told) if stage != "eigenvectors"]
+    assert stages == ["graph", "polish", "layers"]
+    truth = np.zeros((300, 320))
+    truth[80:200, 90:250] = 1
+    assert np.abs(found.alpha - truth).mean() < 0.02
+    assert "solved_at" not in matte(image, n_layers=2, color_weight=math.inf).settings
+    for max_memory in (1e3, 1e7):
+        with pytest.raises(MemoryError, match=r"of 320 x 300 pixels need .* MB of memory"):
+            matte(image, n_layers=2, color_weight=math.inf, max_memory=max_memory)
 
 
 def test_progress_is_told_and_can_cancel() -> None:
@@ -154,6 +203,8 @@ def test_bad_calls_are_refused_before_the_image_is_read() -> None:
         ({"foreground": [1], "trimap": "t.png"}, "foreground must not be given with trimap"),
         ({"trimap": "t.png", "scribbles": "s.png"}, "trimap and scribbles exclude each other"),
         ({"max_size": 0}, "max_size, where not None, must be a whole number of at least 1, got 0"),
+        ({"max_memory": 0}, "max_memory must be a number of bytes above 0, got 0"),
+        ({"max_memory": "4G"}, "max_memory must be a number of bytes above 0, got '4G'"),
         ({"tol": 0}, "tol must be a number between 0 and 1, got 0"),
         ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
     ):

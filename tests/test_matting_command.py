@@ -3,14 +3,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from builders import two_colors
 from PIL import Image
 
-from deepspec import Layers, cli, matte, matting, matting_run
+from deepspec import Layers, cli, matte, matting_run
 from deepspec.compositing import blend
 from deepspec.matting_arguments import n_bytes
 
@@ -29,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 def main(folder: Path, *arguments: str | Path, only: str = "") -> int:
     """`deepspec matte` of a folder, or one file in it, into one called "out" beside it, with two layers."""
-    given = ["-o", str(folder.parent / "out"), "--features", "classical", "--n-layers", "2"]
+    given = ["-o", str(folder.parent / "out"), "--features", "classical", "--layers", "2"]
     return cli.main(["matte", str(folder / only), *given, *map(str, arguments)])
 
 
@@ -146,7 +145,7 @@ def test_other_settings_are_refused(folder: Path, capsys: pytest.CaptureFixture[
     assert main(folder, "--bits", "16") == 2
     assert "bits = 8, not 16" in capsys.readouterr().err
     assert times(out / "mattes" / "a") == before
-    assert main(folder, "--n-layers", "3", "--overwrite") == 0
+    assert main(folder, "--layers", "3", "--overwrite") == 0
     assert len(Layers.load(out / "mattes" / "a").alphas) == 3
     assert main(folder, "--overwrite") == 0
     assert not (out / "mattes" / "a" / "layer_3.png").exists()
@@ -233,22 +232,18 @@ def test_failures_are_reported_and_the_rest_is_done(folder: Path, capsys: pytest
 
 
 def test_images_that_need_too_much_memory_fail_alone(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = matting.pixel_eigenpairs
-
-    def limited(pixels: np.ndarray, *arguments: object, **options: Any) -> object:
-        assert options["max_memory"] == 3 * 1024**2
-        assert options["threads"] == 1
-        if pixels.shape[0] == 40:
-            raise MemoryError("40 x 32 pixels need 4 MB, max_memory is 3 MB")
-        return real(pixels, *arguments, **options)
-
-    monkeypatch.setattr(matting, "pixel_eigenpairs", limited)
-    assert main(folder, "--max-memory", "3M", "--threads", "1") == 1
+    Image.fromarray(two_colors(300, 320, np.s_[80:200, 90:250])).save(folder / "large.png")
+    assert main(folder, "--max-memory", "40M", "--threads", "1") == 1
     printed = capsys.readouterr()
-    assert "1 of 2 images done" in printed.out
-    assert "b.b.PNG: 40 x 32 pixels need 4 MB" in printed.err
+    assert "2 of 3 images done" in printed.out
+    assert "large.png: the eigenvectors of 320 x 300 pixels need" in printed.err
+    # From a smaller copy they can be had, which is said.
+    assert main(folder, "--max-memory", "70M") == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{folder / 'large.png'}: 320 x 300 pixels: about ")
+    assert "and polished in tiles of 128 pixels\n3 of 3 images done (2 of them before)" in printed.out
 
 
 def test_layers_that_somebody_changed_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +276,7 @@ def test_bad_calls_are_refused(folder: Path, capsys: pytest.CaptureFixture[str])
         assert not (folder.parent / "out").exists()
     for arguments, message in (
         (["--foreground", "0"], "must be border, or numbers of layers from 1 on such as 1,3, got '0'"),
+        (["--n-layers", "3"], "unrecognized arguments: --n-layers 3"),
         (["--bits", "12"], "argument --bits: invalid choice"),
         (["--max-memory", "4X"], "must be a size such as 800M or 4G, got '4X'"),
         (["--trimap", "a", "--scribbles", "b"], "not allowed with argument --trimap"),
@@ -302,7 +298,7 @@ def test_two_images_that_would_write_one_file_are_refused(
 
 
 def test_the_results_are_no_inputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["matte", str(folder), "-o", str(folder), "--color-weight", "inf", "--n-layers", "2"]
+    given = ["matte", str(folder), "-o", str(folder), "--color-weight", "inf", "--layers", "2"]
     for before in ("", " (2 of them before)"):
         assert cli.main(given) == 0
         assert capsys.readouterr().out == (

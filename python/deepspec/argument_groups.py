@@ -69,8 +69,14 @@ def add_dataset(group: Any) -> None:
     )
 
 
-def add_features(group: Any, facet: str | None = None, *, reduced: str = "images are taken apart on") -> None:
-    """`reduced` says what a copy of larger images is for."""
+def add_features(
+    group: Any,
+    facet: str | None = None,
+    *,
+    layers: str = "--layers",
+    reduced: str = "images are taken apart on",
+) -> None:
+    """`layers` names the option of the network's layers, and `reduced` says what a copy of larger images is for."""
     group.add_argument(
         "--features",
         default="dino_vits16",
@@ -88,11 +94,12 @@ def add_features(group: Any, facet: str | None = None, *, reduced: str = "images
         help="of an attention block (key); attention: the weights that its [CLS] token gives to the cells, by head",
     )
     group.add_argument(
-        "--layers",
+        layers,
+        dest="layers",
         type=_layers,
         metavar="N[,N…]",
         help="blocks or stages, from the end where negative, or names of modules; several are joined (-1). "
-        "Write --layers=-1,-2 with the sign of equality",
+        f"Write {layers}=-1,-2 with the sign of equality",
     )
     group.add_argument(
         "--no-center-prior",

@@ -16,18 +16,17 @@ from deepspec.arguments import parse
 from deepspec.datasets import Dataset
 from deepspec.evaluation import MEASURES, evaluate
 from deepspec.matting_command import matte_photographs
-from deepspec.outputs import OutputError, versions
+from deepspec.outputs import versions
 from deepspec.pipeline import STAGES, Run
 from deepspec.reproduce import reproduce, to_markdown
 from deepspec.semantic_commands import evaluate_classes, find_classes
 from deepspec.tasks import TASKS
 from deepspec.terminal import (
     GO_ON,
-    count,
+    finish_run,
     follow_run,
     printable,
-    profile,
-    report_failures,
+    report_run,
     report_scores,
     scoring_progress,
     stage_progress,
@@ -70,17 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"deepspec: interrupted; {GO_ON}", file=sys.stderr)
         return 130
-    try:
-        follow_run(run, options.verbose)
-    except (OutputError, MemoryError) as error:
-        print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"deepspec: interrupted after {count(run)}; {GO_ON}", file=sys.stderr)
-        return 130
-    finally:
-        run.close()
-    _report(run, options)
+    if (status := finish_run(run, options.verbose)) is not None:
+        return status
+    page = options.output / f"{options.command}.html" if options.page else None
+    report_run(run, f"{options.features} features", page=page, verbose=options.verbose)
     if "measure" in options:
         try:
             _evaluate(
@@ -169,15 +161,6 @@ _GRAPH = ("k", "color_weight", "grid", "vectors", "affinity", "threshold", "epsi
 
 
 _SETTINGS = (*_GRAPH, "page", "plots", "overwrite", "jobs", "batch_size", "threads")
-
-
-def _report(run: Run, options: argparse.Namespace) -> None:
-    print(f"{count(run)} with {options.features} features; results in {printable(run.answers)}")
-    if options.page:
-        print(f"page of pictures: {printable(options.output / (options.command + '.html'))}")
-    if options.verbose and run.seconds:
-        print(profile(run))
-    report_failures(run.failed, len(run))
 
 
 _EXTRAS = {

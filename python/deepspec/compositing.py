@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 
 from deepspec import images
+from deepspec._blocks import blocks
 from deepspec.images import ImageSource
 
 Float32 = NDArray[np.float32]
@@ -36,11 +37,20 @@ def estimate_colors(image: NDArray[np.uint8], alpha: Float32) -> tuple[Float32, 
     ImportError
         PyMatting is not installed.
     """
-    colors = to_shares(image)
     if alpha.size == 1:  # which PyMatting divides by zero for
-        return colors, colors
-    foreground, background = _pymatting()(colors, alpha, return_background=True)
-    alpha = alpha[..., None]
+        return to_shares(image), to_shares(image)
+    foreground, background = _pymatting()(to_shares(image), alpha, return_background=True)
+    for rows in row_blocks(image):
+        foreground[rows], background[rows] = _nearest_colors(
+            to_shares(image[rows]), alpha[rows, :, None], foreground[rows], background[rows]
+        )
+    return foreground, background
+
+
+def _nearest_colors(
+    colors: Float32, alpha: Float32, foreground: Float32, background: Float32
+) -> tuple[Float32, Float32]:
+    """Those for which α F + (1 − α) B is the photograph."""
     behind = 1 - alpha
     # F = I − t (1 − α) and B = I + t α fulfil the equation for any t.
     t = (alpha * (background - colors) - behind * (foreground - colors)) / (alpha**2 + behind**2)
@@ -68,23 +78,35 @@ def _pymatting() -> Any:
     return estimate_foreground_ml
 
 
-def blend(
-    foreground: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]], alpha: Float32
-) -> NDArray[np.uint8]:
-    """α F + (1 − α) B of colours in [0, 1], (H, W, 3), as 8-bit ones."""
-    alpha = alpha[..., None]
-    mixed = alpha * foreground + (1 - alpha) * background
-    return to_bytes(mixed)
+def blend(foreground: NDArray[Any], background: NDArray[Any], alpha: Float32) -> NDArray[np.uint8]:
+    """α F + (1 − α) B of 8-bit colours or such in [0, 1], (H, W, 3), as 8-bit ones."""
+    mixed = np.empty(foreground.shape, np.uint8)
+    for rows in row_blocks(mixed):
+        share = alpha[rows, :, None]
+        mixed[rows] = to_levels(
+            share * to_shares(foreground[rows]) + (1 - share) * to_shares(background[rows])
+        )
+    return mixed
 
 
-def to_bytes(colors: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """8-bit colours of those in [0, 1]."""
-    return np.asarray(np.rint(255 * _clipped(colors)), np.uint8)
+def to_levels(colors: NDArray[np.floating[Any]], bits: int = 8) -> NDArray[Any]:
+    """Colours in [0, 1], (H, W, 3), in whole numbers of 8 or 16 bits."""
+    levels = np.empty(colors.shape, np.uint8 if bits == 8 else np.uint16)
+    for rows in row_blocks(levels):
+        levels[rows] = np.rint((2**bits - 1) * _clipped(colors[rows]))
+    return levels
 
 
-def to_shares(colors: NDArray[np.uint8]) -> Float32:
-    """8-bit colours in [0, 1]."""
-    return np.asarray(colors.astype(np.float32) / 255, np.float32)
+def to_shares(colors: NDArray[Any]) -> Float32:
+    """Colours in [0, 1] of 8-bit ones, or those that are."""
+    if colors.dtype != np.uint8:
+        return np.asarray(colors, np.float32)
+    return np.asarray(np.divide(colors, np.float32(255), dtype=np.float32))
+
+
+def row_blocks(colors: NDArray[Any]) -> list[slice]:
+    """Rows of (H, W, 3) to work on at a time."""
+    return blocks(len(colors), 3 * colors.shape[1])
 
 
 def backdrop(background: ImageSource | Color, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -146,8 +168,14 @@ def in_color(image: NDArray[np.uint8], color: tuple[int, int, int]) -> Float32:
 
     This is the blend mode that image editors call "color" (W3C, Compositing and Blending Level 1, section 10.2).
     """
-    light = to_shares(image) @ _LUMINOSITY
-    hue = np.array(color, np.float32) / 255
+    found, hue = np.empty(image.shape, np.float32), to_shares(np.array(color, np.uint8))
+    for rows in row_blocks(image):
+        found[rows] = _in_hue(to_shares(image[rows]), hue)
+    return found
+
+
+def _in_hue(image: Float32, hue: Float32) -> Float32:
+    light = image @ _LUMINOSITY
     colors = hue + (light - hue @ _LUMINOSITY)[..., None]
     # What lies outside [0, 1] is drawn towards the gray of its lightness.
     light = light[..., None]

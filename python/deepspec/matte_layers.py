@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deepspec._blocks import blocks
 from deepspec._files import replacing, write_json
 from deepspec.checks import check_whole
 from deepspec.compositing import (
@@ -24,8 +25,7 @@ from deepspec.compositing import (
     blend,
     estimate_colors,
     in_color,
-    to_bytes,
-    to_shares,
+    to_levels,
 )
 from deepspec.images import ImageSource
 from deepspec.rgba import read_rgba, write_rgba
@@ -72,7 +72,8 @@ class Layers:
                 f"got {alphas.shape} {alphas.dtype}"
             )
         # NaN is not within the limits either.
-        if not (alphas.min() >= 0 and alphas.max() <= 1 and np.abs(alphas.sum(axis=0) - 1).max() < 1e-4):
+        total = alphas.sum(axis=0)
+        if not (alphas.min() >= 0 and alphas.max() <= 1 and 1 - 1e-4 < total.min() <= total.max() < 1 + 1e-4):
             raise ValueError("alphas must be from 0 to 1 and sum to 1 at every pixel")
         object.__setattr__(self, "front", self._numbers("front", self.front))
 
@@ -86,12 +87,12 @@ class Layers:
     @property
     def foreground(self) -> NDArray[np.uint8]:
         """(H, W, 3): the foreground's own colours, without what shines through; extra `matting`."""
-        return to_bytes(self._colors[0])
+        return to_levels(self._colors[0])
 
     @property
     def background(self) -> NDArray[np.uint8]:
         """(H, W, 3): the colours of what lies behind; extra `matting`."""
-        return to_bytes(self._colors[1])
+        return to_levels(self._colors[1])
 
     @cached_property
     def _colors(self) -> tuple[Float32, Float32]:
@@ -119,7 +120,7 @@ class Layers:
             The background is neither a colour nor an image.
         """
         behind = backdrop(background, self.alpha.shape)
-        return blend(self._colors[0], to_shares(behind), self.alpha)
+        return blend(self._colors[0], behind, self.alpha)
 
     def recolor(self, layers: int | Sequence[int], color: Color) -> NDArray[np.uint8]:
         """The photograph with some layers in the hue of a colour, their lightness kept, (H, W, 3).
@@ -142,7 +143,7 @@ class Layers:
             raise ValueError(
                 f"color must be (r, g, b) or a colour such as 'orange' or '#ff8800', got {color!r}"
             )
-        return blend(in_color(self.image, rgb), to_shares(self.image), self._share(chosen))
+        return blend(in_color(self.image, rgb), self.image, self._share(chosen))
 
     def rounded(self, bits: int) -> Layers:
         """The layers as files of 8 or 16 bits hold them: they still sum to one."""
@@ -191,9 +192,8 @@ class Layers:
         The files.
         """
         (alpha,) = _levels(self.alpha[None], check_bits(bits))
-        most = 2**bits - 1
         paths = tuple(Path(folder) / name for name in FOREGROUND_FILES)
-        _write(paths[0], np.rint(most * self._colors[0]).astype(alpha.dtype), alpha)
+        _write(paths[0], to_levels(self._colors[0], bits), alpha)
         with replacing(paths[1]) as file:
             Image.fromarray(alpha).save(file, format="png")
         return (*paths, self._save_about(folder))
@@ -225,7 +225,10 @@ class Layers:
 
     def _share(self, layers: Sequence[int]) -> Float32:
         """(H, W): of several layers in all."""
-        return np.asarray(np.clip(self.alphas[list(layers)].sum(axis=0), 0, 1), np.float32)
+        share = np.zeros(self.alphas.shape[1:], np.float32)
+        for layer in layers:
+            share += self.alphas[layer]
+        return share.clip(0, 1, out=share)
 
     def _save_about(self, folder: str | os.PathLike[str]) -> Path:
         path = Path(folder) / _ABOUT
@@ -266,18 +269,18 @@ def _levels(alphas: Float32, bits: int) -> NDArray[Any]:
     """Whole numbers up to 2^bits − 1 that sum to it where the alphas sum to 1: what rounds are the sums so far."""
     most = 2 ** check_bits(bits) - 1
     levels = np.empty(alphas.shape, np.uint8 if bits == 8 else np.uint16)
-    total = np.zeros(alphas.shape[1:], np.float64)
-    before = np.zeros(alphas.shape[1:], np.int64)
-    for level, alpha in zip(levels, alphas, strict=True):
-        total += alpha
-        so_far = np.rint(most * np.minimum(total, 1)).astype(np.int64)
-        level[:] = so_far - before
-        before = so_far
+    for rows in blocks(alphas.shape[1], len(alphas) * alphas.shape[2]):
+        totals = np.cumsum(alphas[:, rows], axis=0, dtype=np.float64)
+        levels[:, rows] = np.diff(np.rint(most * np.minimum(totals, 1)), axis=0, prepend=0)
     return levels
 
 
 def _write(path: Path, colors: NDArray[Any], alpha: NDArray[Any]) -> None:
     """Colours, 8-bit or as deep as the alpha, with an alpha channel."""
-    deep = colors if colors.dtype == alpha.dtype else colors.astype(alpha.dtype) * alpha.dtype.type(257)
+    pixels = np.empty((*alpha.shape, 4), alpha.dtype)
+    pixels[..., :3] = colors
+    if colors.dtype != alpha.dtype:
+        pixels[..., :3] *= alpha.dtype.type(257)
+    pixels[..., 3] = alpha
     with replacing(path) as file:
-        write_rgba(np.concatenate([deep, alpha[..., None]], axis=2), file)
+        write_rgba(pixels, file)

@@ -15,19 +15,17 @@ from deepspec import _core, images
 from deepspec.checks import check_choice, check_whole
 from deepspec.decomposition import plain_weight
 from deepspec.features import Features, FeatureSource, extract
-from deepspec.full_resolution import Plan, pixel_eigenpairs, plan
+from deepspec.full_resolution import StageProgress, pixel_eigenpairs
 from deepspec.images import ImageSource
 from deepspec.matte_layers import Layers
+from deepspec.matting_plan import MattingPlan, check_max_memory, plan_matting
+from deepspec.pixel_problem import AFFINITIES
 from deepspec.soft_layers import LAYERINGS, front_layers, soft_layers
 from deepspec.spectral import Eigenpairs
 from deepspec.trimaps import Known, known_from_scribbles, known_from_trimap, solve_alpha
 
-#: Told of a stage by name, and of the share of it that is done, in [0, 1]; it may raise to cancel.
-StageProgress = Callable[[str, float], None]
-
-AFFINITIES = ("patch", "patch4", "sampled")
-#: What tells which pixels are in front.
-GUIDES: dict[str, Callable[[ImageSource, tuple[int, int]], Known]] = {
+#: By the guide's name.
+_READERS: dict[str, Callable[[ImageSource, tuple[int, int]], Known]] = {
     "trimap": known_from_trimap,
     "scribbles": known_from_scribbles,
 }
@@ -40,14 +38,14 @@ def matte(
     *,
     n_layers: int = 5,
     n_eigenvectors: int | None = None,
-    color_weight: float = 10.0,
+    color_weight: float | None = None,
     affinity: str = "patch",
-    layering: str = "sparse",
+    layering: str = "kmeans",
     foreground: str | int | Sequence[int] = "border",
     trimap: ImageSource | None = None,
     scribbles: ImageSource | None = None,
     max_size: int | None = 1024,
-    tol: float = 1e-3,
+    tol: float | None = None,
     seed: int = 0,
     max_memory: float | None = None,
     threads: int | None = None,
@@ -63,17 +61,19 @@ def matte(
     image : path, file object, PIL image or array
         Anything `images.load` reads.
     features : str, callable, Features or array
-        As `decompose` takes them. With `color_weight=math.inf` they are not looked at.
+        As `decompose` takes them. Where `color_weight` is infinite they are not looked at.
     n_layers : int
         At most the number of pixels. It has no meaning with a trimap or scribbles.
     n_eigenvectors : int, optional
-        The constant one included, at most the number of pixels. Default: n_layers + 1, and 50 with a trimap or
-        scribbles.
-    color_weight : float in [0, inf]
-        λ of `W = W_feat + λ W_color`; `math.inf` leaves the features out: the layers are of colours alone.
+        The constant one included, at most the number of pixels. Default: n_layers, but 2 at least, for "kmeans",
+        4 n_layers for "sparse", and 50 with a trimap or scribbles.
+    color_weight : float in [0, inf], optional
+        λ of `W = W_feat + λ W_color`; `math.inf` leaves the features out: the layers are of colours alone. Default:
+        10, and `math.inf` with a trimap or scribbles, since what these leave open are the finest details, which
+        colours tell and features blur: where the truth is known, features at 10 double the error.
     affinity : {"patch", "patch4", "sampled"}
         See `pixel_eigenpairs`.
-    layering : {"sparse", "kmeans"}
+    layering : {"kmeans", "sparse"}
         See `soft_layers`.
     foreground : "border", int or several
         The layers that make up the foreground, counted from 0; `"border"`: those that have little of the image's
@@ -87,15 +87,20 @@ def matte(
     max_size : int or None
         In pixels: features are extracted from a copy whose longer side is this where the image is larger; None:
         never. The layers have the image's size all the same.
-    tol : float
-        Of the eigenvectors' residuals.
+    tol : float, optional
+        Largest residual of the eigenvectors. Default: 1e-3, and 1e-2 with a trimap or scribbles, for which all that counts
+        is what the vectors span: where the truth is known, smaller ones take longer and come no closer to it.
     seed : int
     max_memory : float, optional
-        In bytes. What needs more is refused before it begins. Default: what the machine has.
+        In bytes, of all that is held at a time, the photograph included. Where the whole graph does not fit, its
+        eigenvectors are found on a smaller copy, brought to the full size and polished there in tiles, and `settings`
+        of the result has the copy's (height, width) as `solved_at`; with affinity="sampled" it must fit. Default: what
+        the machine has.
     threads : int, optional
         Default: `$DEEPSPEC_NUM_THREADS`, else the cores available.
     progress : callable, optional
-        Told of a stage by name, and of the share of it that is done, in [0, 1]. What it raises ends the work.
+        Told of a stage by name ("features", "graph", "eigenvectors", "polish", "layers"), and of the share of it that
+        is done, in [0, 1]. What it raises ends the work.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def matte(
     ValueError
         A parameter is out of range, or the image is too small for the features.
     MemoryError
-        It needs more than `max_memory`.
+        It needs more than `max_memory`, from a smaller copy too; nothing is begun but the features.
     ConvergenceError
         The eigenvectors did not reach `tol`.
     """
@@ -132,13 +137,15 @@ def matte(
         seed=seed,
     )
     front = matting.check_foreground(foreground)
+    check_max_memory(max_memory)
     pixels = images.load(image)
     matting.check_size(pixels)
     known = None if guide is None else matting.known(guides[guide], pixels.shape[:2])
     progress = progress or (lambda stage, share: None)
     found = matting.features(pixels, features, progress)
-    pairs = matting.eigenpairs(pixels, found, max_memory=max_memory, threads=threads, progress=progress)
-    return matting.with_front(matting.layers(pixels, found, pairs, known, progress), front)
+    plan = matting.plan(pixels, found, colors=False, max_memory=max_memory, threads=threads)
+    pairs = matting.eigenpairs(pixels, found, plan, threads=threads, progress=progress)
+    return matting.with_front(matting.layers(pixels, found, pairs, known, plan, progress), front)
 
 
 @dataclass(frozen=True)
@@ -158,38 +165,65 @@ class Matting:
 
     n_layers: int = 5
     n_eigenvectors: int | None = None
-    color_weight: float = 10.0
+    color_weight: float | None = None
     affinity: str = "patch"
-    layering: str = "sparse"
+    layering: str = "kmeans"
     guide: str | None = None
     max_size: int | None = 1024
-    tol: float = 1e-3
+    tol: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_whole("n_layers", self.n_layers, 1)
         if self.n_eigenvectors is not None:
             check_whole("n_eigenvectors", self.n_eigenvectors, 2)
-        if not (isinstance(self.color_weight, Real) and self.color_weight >= 0):
-            raise ValueError(f"color_weight must be a number from 0 to inf, got {self.color_weight!r}")
+        weight = self.used_color_weight
+        if not (isinstance(weight, Real) and weight >= 0):
+            raise ValueError(f"color_weight must be a number from 0 to inf, got {weight!r}")
         check_choice("affinity", self.affinity, AFFINITIES)
         check_choice("layering", self.layering, LAYERINGS)
         if self.max_size is not None:
             check_whole("max_size, where not None,", self.max_size, 1)
-        if not (isinstance(self.tol, Real) and 0 < self.tol < 1):
+        if not (isinstance(self.used_tol, Real) and 0 < self.used_tol < 1):
             raise ValueError(f"tol must be a number between 0 and 1, got {self.tol!r}")
         check_whole("seed", self.seed, 0, 2**32 - 1)
 
     @property
+    def used_color_weight(self) -> float:
+        """λ."""
+        default = math.inf if self.guide else 10.0
+        return default if self.color_weight is None else self.color_weight
+
+    @property
+    def used_eigenvectors(self) -> int:
+        """Of an image that has as many pixels."""
+        by_layering = {"kmeans": max(2, self.n_layers), "sparse": 4 * self.n_layers}
+        return self.n_eigenvectors or (_GUIDED_EIGENVECTORS if self.guide else by_layering[self.layering])
+
+    @property
+    def used_tol(self) -> float:
+        """Of the eigenvectors."""
+        default = 1e-2 if self.guide else 1e-3
+        return default if self.tol is None else self.tol
+
+    @property
     def needs_features(self) -> bool:
-        return not math.isinf(self.color_weight)
+        return not math.isinf(self.used_color_weight)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As plain JSON values, without what has no meaning."""
-        settings = {**asdict(self), "color_weight": plain_weight(self.color_weight), "tol": float(self.tol)}
-        unused = ("n_layers", "layering") if self.guide else ("guide",)
-        return {name: value for name, value in settings.items() if name not in unused}
+        """As plain JSON values: what is used, without what has no meaning."""
+        used = {
+            **asdict(self),
+            "n_eigenvectors": self.used_eigenvectors,
+            "color_weight": plain_weight(self.used_color_weight),
+            "tol": float(self.used_tol),
+        }
+        unused = (
+            *(("n_layers", "layering") if self.guide else ("guide",)),
+            *(() if self.needs_features else ("affinity", "max_size")),
+        )
+        return {name: value for name, value in used.items() if name not in unused}
 
     def check_foreground(self, foreground: str | int | Sequence[int]) -> tuple[int, ...] | None:
         """The layers of the foreground, counted from 0, or None for those `front_layers` finds; ValueError for others."""
@@ -214,7 +248,7 @@ class Matting:
     def known(self, source: ImageSource, size: tuple[int, int]) -> Known:
         """What a trimap or scribbles say of an image of (height, width)."""
         assert self.guide is not None
-        return GUIDES[self.guide](source, size)
+        return _READERS[self.guide](source, size)
 
     def features(
         self, pixels: NDArray[np.uint8], source: FeatureSource, progress: StageProgress
@@ -230,16 +264,34 @@ class Matting:
         scale = pixels.shape[0] / working.shape[0], pixels.shape[1] / working.shape[1]
         return replace(found, cell=(found.cell[0] * scale[0], found.cell[1] * scale[1]))
 
-    def plan(self, pixels: NDArray[np.uint8], features: Features | None) -> Plan:
-        """What the eigenvectors will need."""
-        return plan(pixels.shape[:2], features, affinity=self.affinity, k=self._k(pixels))
+    def plan(
+        self,
+        pixels: NDArray[np.uint8],
+        features: Features | None,
+        *,
+        colors: bool,
+        max_memory: float | None,
+        threads: int | None,
+    ) -> MattingPlan:
+        """How an image will be taken apart, see `plan_matting`."""
+        return plan_matting(
+            pixels.shape[:2],
+            features,
+            affinity=self.affinity,
+            k=self._k(pixels),
+            n_layers=2 if self.guide else self.n_layers,
+            guided=self.guide is not None,
+            colors=colors,
+            max_memory=max_memory,
+            threads=threads,
+        )
 
     def eigenpairs(
         self,
         pixels: NDArray[np.uint8],
         features: Features | None,
+        plan: MattingPlan,
         *,
-        max_memory: float | None,
         threads: int | None,
         progress: StageProgress,
     ) -> Eigenpairs:
@@ -248,11 +300,11 @@ class Matting:
             pixels,
             features,
             affinity=self.affinity,
-            color_weight=self.color_weight,
+            color_weight=self.used_color_weight,
             k=self._k(pixels),
-            tol=self.tol,
+            tol=self.used_tol,
             seed=self.seed,
-            max_memory=max_memory,
+            max_memory=plan.eigenpairs.bytes + 1,  # rounded: within these it goes about it as planned
             threads=threads,
             progress=progress,
         )
@@ -263,19 +315,26 @@ class Matting:
         features: Features | None,
         pairs: Eigenpairs,
         known: Known | None,
+        plan: MattingPlan,
         progress: StageProgress,
     ) -> Layers:
-        """An image's layers, from where its eigenvectors are known."""
+        """An image's layers, from where its eigenvectors are known; none of them is in front yet."""
         progress("layers", 0.0)
         if known is None:
             alphas = soft_layers(pairs, self.n_layers, method=self.layering, seed=self.seed)
         else:
-            alpha = np.clip(solve_alpha(pairs, known), 0, 1).astype(np.float32)
+            alpha = solve_alpha(pairs, known)
             alphas = np.stack([alpha, 1 - alpha])
         progress("layers", 1.0)
-        of_features = {"features": "none"} if features is None else features.settings
-        settings = {**of_features, **self.settings, "deepspec": _core.__version__}
-        return self.with_front(Layers(pixels, alphas, (), settings), None)
+        copy = {} if plan.eigenpairs.tile is None else {"solved_at": list(plan.eigenpairs.working)}
+        settings = {
+            **({"features": "none"} if features is None else features.settings),
+            **self.settings,
+            "n_eigenvectors": len(pairs.values),
+            **copy,
+            "deepspec": _core.__version__,
+        }
+        return Layers(pixels, alphas, (), settings)
 
     def with_front(self, layers: Layers, front: tuple[int, ...] | None) -> Layers:
         """The layers with those in front as asked for, or None: as they are found."""
@@ -287,5 +346,5 @@ class Matting:
         return replace(layers, front=found, settings={**layers.settings, "foreground": "border"})
 
     def _k(self, pixels: NDArray[np.uint8]) -> int:
-        default = _GUIDED_EIGENVECTORS if self.guide else self.n_layers + 1
-        return self.n_eigenvectors or min(default, pixels.shape[0] * pixels.shape[1])
+        n_pixels: int = pixels.shape[0] * pixels.shape[1]
+        return min(self.used_eigenvectors, n_pixels)

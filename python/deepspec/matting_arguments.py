@@ -17,7 +17,7 @@ from deepspec.argument_groups import (
     whole,
 )
 from deepspec.matte_layers import BITS
-from deepspec.matting import AFFINITIES
+from deepspec.pixel_problem import AFFINITIES
 from deepspec.soft_layers import LAYERINGS
 
 
@@ -37,14 +37,21 @@ def add_matte(commands: Any) -> None:
     )
     add_page(command)
     _add_foreground(command.add_argument_group("foreground"))
-    add_features(command.add_argument_group("features"), reduced="images: features are taken from")
     _add_layers(command.add_argument_group("layers"))
+    add_features(
+        command.add_argument_group(
+            "features", "Left out with a trimap or scribbles, unless --color-weight is given."
+        ),
+        layers="--network-layers",
+        reduced="images: features are taken from",
+    )
     group = command.add_argument_group("running")
     group.add_argument(
         "--max-memory",
         type=n_bytes,
         metavar="SIZE",
-        help="such as 4G: images that need more fail before they are begun (what the machine has)",
+        help="such as 4G: the eigenvectors of images that need more are found on a smaller copy and polished at full size, "
+        "and what needs more all the same fails before it is begun (what the machine has)",
     )
     add_threads(group)
 
@@ -82,24 +89,26 @@ def _add_foreground(group: Any) -> None:
 
 def _add_layers(group: Any) -> None:
     group.add_argument(
-        "--n-layers",
+        "--layers",
+        dest="n_layers",
         type=whole(1),
         default=5,
         metavar="N",
         help="layers; with a trimap or scribbles always foreground and rest (%(default)s)",
     )
     group.add_argument(
-        "--n-eigenvectors",
+        "--eigenvectors",
+        dest="n_eigenvectors",
         type=whole(2),
         metavar="N",
-        help="that they are made of, the constant one included (one more than layers; 50 with a trimap or scribbles)",
+        help="that they are made of, the constant one included (as many as layers, four times as many for sparse ones, 50 "
+        "with a trimap or scribbles)",
     )
     group.add_argument(
         "--color-weight",
         type=color_weight,
-        default=10.0,
         metavar="X",
-        help="weight of the colours beside the features (%(default)s); inf: colours alone",
+        help="weight of the colours beside the features (10, with a trimap or scribbles inf); inf: colours alone",
     )
     group.add_argument(
         "--affinity",
@@ -111,11 +120,14 @@ def _add_layers(group: Any) -> None:
     group.add_argument(
         "--layering",
         choices=LAYERINGS,
-        default="sparse",
-        help="of eigenvectors: the combinations that are 0 or 1 at most pixels, or shares of clusters (%(default)s)",
+        default="kmeans",
+        help="of eigenvectors: shares of clusters, or the combinations that are 0 or 1 at most pixels (%(default)s)",
     )
     group.add_argument(
-        "--tol", type=positive, default=1e-3, metavar="X", help="of the eigenvectors (%(default)s)"
+        "--tol",
+        type=positive,
+        metavar="X",
+        help="of the eigenvectors (0.001, with a trimap or scribbles 0.01)",
     )
     group.add_argument(
         "--seed", type=whole(0, most=2**32 - 1), default=0, metavar="N", help="of the layers (%(default)s)"

@@ -7,12 +7,11 @@ import sys
 from typing import Any
 
 from deepspec.argument_groups import BACKBONE
-from deepspec.full_resolution import Plan
 from deepspec.inputs import Input
+from deepspec.matting_plan import MattingPlan
 from deepspec.matting_run import matte_images
-from deepspec.outputs import OutputError
 from deepspec.pipeline import Run
-from deepspec.terminal import GO_ON, count, follow_run, printable, profile, report_failures
+from deepspec.terminal import finish_run, printable, report_run
 
 
 def matte_photographs(options: argparse.Namespace) -> int:
@@ -26,26 +25,13 @@ def matte_photographs(options: argparse.Namespace) -> int:
     # disable=None: no bar where nobody watches.
     with tqdm(total=100, disable=None, leave=False, position=1, bar_format=_BAR) as bar:
         run = _start(options, bar)
-        try:
-            follow_run(run, options.verbose)
-        except (OutputError, MemoryError) as error:
-            bar.close()
-            print(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            bar.close()
-            print(f"deepspec: interrupted after {count(run)}; {GO_ON}", file=sys.stderr)
-            return 130
-        finally:
-            run.close()
-    colors_alone = options.color_weight == float("inf")
-    of_features = "colours alone" if colors_alone else f"{options.features} features"
-    print(f"{count(run)} with {of_features}; results in {printable(run.answers)}")
-    if options.page:
-        print(f"page of pictures: {printable(options.output / 'matte.html')}")
-    if options.verbose and run.seconds:
-        print(profile(run))
-    report_failures(run.failed, len(run))
+        status = finish_run(run, options.verbose)
+    if status is not None:
+        return status
+    colors_alone = run.settings["color_weight"] == "inf"
+    features = "colours alone" if colors_alone else f"{options.features} features"
+    page = options.output / "matte.html" if options.page else None
+    report_run(run, features, page=page, verbose=options.verbose)
     return 1 if run.failed else 0
 
 
@@ -55,9 +41,10 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}|"
 def _start(options: argparse.Namespace, bar: Any) -> Run:
     given = vars(options)
 
-    def announce(item: Input, plan: Plan) -> None:
-        if options.verbose or plan.bytes > _LARGE:
+    def announce(item: Input, plan: MattingPlan) -> None:
+        if options.verbose or plan.bytes > _LARGE or plan.eigenpairs.tile is not None:
             bar.write(f"{printable(item.path)}: {plan.line}")
+            sys.stdout.flush()  # before the work, in a file too
 
     def progress(item: Input, stage: str, share: float) -> None:
         now = f"{printable(item.name)}, {stage}", round(100 * share)

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from deepspec import pages
 from deepspec._files import replacing, write_json
-from deepspec.compositing import blend, to_shares
+from deepspec.compositing import backdrop, blend
 from deepspec.inputs import Input, fingerprint
 from deepspec.matte_layers import COMPOSITE_FILE, FOREGROUND_FILES, Layers, is_file_of_layers
 from deepspec.matting_inputs import Background, Guides
@@ -175,10 +174,10 @@ class Mattes(ResultFolder):
         """Of the page."""
         front = layers.composite(self._background.source if self._background else _GRAY)
         pictures = {"composite" if self._background else "foreground": front, "image": layers.image}
-        behind = to_shares(np.array(_GRAY, np.uint8))
+        gray = backdrop(_GRAY, layers.alpha.shape)
         for number, alpha in enumerate(layers.alphas):
             star = "*" if number in layers.front else ""
-            pictures[f"layer {number + 1}{star}"] = blend(to_shares(layers.image), behind, alpha)
+            pictures[f"layer {number + 1}{star}"] = blend(layers.image, gray, alpha)
         panels = [panel(caption, scaled(picture, _HEIGHT)[0]) for caption, picture in pictures.items()]
         link = (item.below(self.answers, "") / FOREGROUND_FILES[0]).relative_to(self.folder).as_posix()
         return pages.Entry(item.name, panels, None, line, link)

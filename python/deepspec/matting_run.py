@@ -12,19 +12,19 @@ from deepspec import images
 from deepspec.compositing import require_pymatting
 from deepspec.decompositions import IMAGE_ERRORS, Result, failed, timed
 from deepspec.features import FeatureSource, named, settings_of
-from deepspec.full_resolution import Plan
 from deepspec.graph import check_threads
 from deepspec.inputs import Input, find_images
 from deepspec.matte_layers import Layers, check_bits
 from deepspec.matting import Matting
 from deepspec.matting_inputs import Background, Guides, PathLike
 from deepspec.matting_outputs import Mattes, check_folders
+from deepspec.matting_plan import MattingPlan, check_max_memory
 from deepspec.outputs import FOLDERS, OutputError
 from deepspec.pipeline import Run, require
 from deepspec.trimaps import Known
 
 #: Told of an image, before it is taken apart, what that needs.
-Announce = Callable[[Input, Plan], None]
+Announce = Callable[[Input, MattingPlan], None]
 #: Told of an image, a stage by name, and the share of it that is done; what it raises ends the run.
 Progress = Callable[[Input, str, float], None]
 
@@ -103,6 +103,7 @@ def matte_images(
     matting = Matting(**options, guide=guides.name if guides else None)
     front = matting.check_foreground(foreground)
     check_bits(bits)
+    check_max_memory(max_memory)
     require_pymatting()
     if guides is None:
         require("sklearn", "cluster")
@@ -170,11 +171,14 @@ class _Work:
         self.matting.check_size(pixels)
         with timed(seconds, "features"):
             features = self.matting.features(pixels, self.source, progress)
-        self.announce(item, self.matting.plan(pixels, features))
+        plan = self.matting.plan(pixels, features, colors=True, **self.running)
+        self.announce(item, plan)
+        threads = self.running["threads"]
         with timed(seconds, "eigenpairs"):
-            pairs = self.matting.eigenpairs(pixels, features, **self.running, progress=progress)
+            pairs = self.matting.eigenpairs(pixels, features, plan, threads=threads, progress=progress)
         with timed(seconds, "answer"):
-            layers = self.matting.layers(pixels, features, pairs, known, progress)
+            layers = self.matting.layers(pixels, features, pairs, known, plan, progress)
+        del pairs  # large
         self.progress(item, "writing", 0.0)
         with timed(seconds, "write"):
             return self.outputs.write_layers(item, before, layers)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from deepspec._blocks import blocks
 from deepspec.checks import check_choice, check_whole
 from deepspec.clustering import kmeans
 from deepspec.features import border_cells
@@ -23,7 +24,6 @@ Layering = Callable[[Float64], Float64]
 LAYERINGS = ("kmeans", "sparse")
 
 _SAMPLE = 8192  # pixels fitted to: all of a photograph change its soft clusters by 0.01 at most, on average
-_BLOCK = 2**21  # numbers in double precision at a time
 
 
 def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "kmeans", seed: int = 0) -> Float32:
@@ -83,14 +83,13 @@ def soft_layers(pairs: Eigenpairs, n_layers: int, *, method: str = "kmeans", see
     # One thread, as in k-means: many would wait for each other over products this small, and show in the last bits.
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    blocks = _blocks(n_pixels, max(1, _BLOCK // (k + n_layers)))
     with threadpool_limits(limits=1):
         layering = fit(sample, labels)
-        for pixels in blocks:
+        for pixels in blocks(n_pixels, k + n_layers):
             found = layering(entries[:, pixels].T.astype(np.float64))
             layers[: found.shape[1], pixels] = found.T
     order = np.argsort(-layers.sum(axis=1, dtype=np.float64), kind="stable")
-    for pixels in blocks:
+    for pixels in blocks(n_pixels, k + n_layers):
         layers[:, pixels] = layers[order, pixels]
     return layers.reshape(n_layers, *size)
 
@@ -150,10 +149,6 @@ def _sample(n_pixels: int, seed: int) -> NDArray[np.intp] | slice:
     if n_pixels <= _SAMPLE:
         return slice(None)
     return np.sort(np.random.default_rng(seed).choice(n_pixels, _SAMPLE, replace=False))
-
-
-def _blocks(n: int, step: int) -> list[slice]:
-    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 def _soft_clusters(sample: Float64, labels: NDArray[np.intp]) -> Layering:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from deepspec.datasets import Example
 from deepspec.decompositions import STAGES, Result
 from deepspec.evaluation import Evaluation
+from deepspec.outputs import OutputError
 from deepspec.pipeline import Run
 from deepspec.semantic_evaluation import SemanticEvaluation
 
@@ -20,6 +22,24 @@ def printable(value: Any) -> str:
     """Text for any terminal: a file name need not be valid in its encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     return str(value).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def finish_run(run: Run, verbose: bool) -> int | None:
+    """Look at the results as they come, to the end; the exit status where that is not reached."""
+    from tqdm import tqdm
+
+    try:
+        follow_run(run, verbose)
+    except (OutputError, MemoryError) as error:
+        # Past the bars that are there.
+        tqdm.write(f"deepspec: error: {printable(error)}; {GO_ON}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        tqdm.write(f"deepspec: interrupted after {count(run)}; {GO_ON}", file=sys.stderr)
+        return 130
+    finally:
+        run.close()
+    return None
 
 
 def follow_run(run: Run, verbose: bool) -> None:
@@ -43,6 +63,16 @@ def _line(result: Result) -> str:
     state = {"done": "", "kept": "kept, ", "failed": "failed: "}[result.status]
     score = "" if result.score is None else f", score {result.score:.2f}"
     return f"{printable(result.path)}: {state}{printable(result.line)}{score}"
+
+
+def report_run(run: Run, features: str, *, page: Path | None, verbose: bool) -> None:
+    """What was done, of which features, and what failed."""
+    print(f"{count(run)} with {features}; results in {printable(run.answers)}")
+    if page is not None:
+        print(f"page of pictures: {printable(page)}")
+    if verbose and run.seconds:
+        print(profile(run))
+    report_failures(run.failed, len(run))
 
 
 def count(run: Run) -> str:

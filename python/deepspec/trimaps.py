@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import images
+from deepspec._blocks import blocks
 from deepspec.checks import check_whole
 from deepspec.images import ImageSource
 from deepspec.spectral import Eigenpairs
@@ -159,7 +159,7 @@ def solve_alpha(
     # Of least norm: a part of the graph without a known pixel has an eigenvalue of 0 and leaves this singular.
     coefficients = (np.linalg.lstsq(normal, right, rcond=None)[0] * scale).astype(np.float32)
     alpha = np.empty(known.mask.shape, np.float32)
-    for rows in _row_blocks(vectors.shape):
+    for rows in _row_blocks(vectors):
         np.tensordot(coefficients, vectors[:, rows], axes=1).clip(0, 1, out=alpha[rows])
     np.copyto(alpha, known.alpha, where=known.mask)
     return alpha
@@ -172,7 +172,7 @@ def _normal_equations(
     k = len(vectors)
     normal, right, total = np.zeros((k, k)), np.zeros(k), 0.0
     shares = _shares_of_unknown(known, window)
-    for rows in _row_blocks(vectors.shape):
+    for rows in _row_blocks(vectors):
         at = shares[rows] > 0
         share = shares[rows][at].astype(np.float64)
         v = vectors[:, rows][:, at].astype(np.float64) * scale
@@ -193,11 +193,10 @@ def _shares_of_unknown(known: Known, window: int) -> NDArray[np.float32]:
     return shares
 
 
-def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of (k, H, W) vectors, some 32 MB in float64 at a time."""
-    k, height, width = shape
-    step = max(1, 2**22 // (k * width))
-    return (slice(row, row + step) for row in range(0, height, step))
+def _row_blocks(vectors: NDArray[np.float32]) -> list[slice]:
+    """Rows of the image whose vectors (k, H, W) these are."""
+    k, height, width = vectors.shape
+    return blocks(height, k * width)
 
 
 def _from_picture(source: ImageSource, size: tuple[int, int], what: str) -> Known:
