@@ -105,8 +105,8 @@ Start look_at_spectrum(const SymmetricOperator& op, Index wanted, Index capacity
     const Index last = look.size() - 1;
     constexpr double least = 1e-3;  // of an operator with next to one eigenvalue, so as not to divide by zero
     const double margin = 0.05 * std::max(least, values[last] - values[0]);
-    // Values are found from below: as many are above this one as are wanted, and a few more.
-    const double high = values[last - wanted - width];
+    // Values are found from below: more are above this one than are wanted.
+    const double high = values[last - wanted];
     constexpr int degree = 3;
     return {Filter(values[0] - margin, high, values[last], degree),
             sums_of_columns(look.largest_vectors(ritz, wanted + width), width),
