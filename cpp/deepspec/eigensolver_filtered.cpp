@@ -68,13 +68,21 @@ struct Measured {
     VectorXd values, residuals;
 };
 
-Measured measure(const SymmetricOperator& op, const MatrixXd& vectors) {
-    MatrixXd products(vectors.rows(), vectors.cols());
-    op.apply(vectors.data(), products.data(), static_cast<std::size_t>(vectors.cols()),
-             static_cast<std::size_t>(vectors.rows()));
-    Measured result;
-    result.values = vectors.cwiseProduct(products).colwise().sum();
-    result.residuals = (products - vectors * result.values.asDiagonal()).colwise().norm();
+// A few at a time, as the search multiplies them: all their products would take as much memory again.
+Measured measure(const SymmetricOperator& op, const MatrixXd& vectors, Index width) {
+    Measured result{VectorXd(vectors.cols()), VectorXd(vectors.cols())};
+    MatrixXd products(vectors.rows(), width);
+    for (Index first = 0; first < vectors.cols(); first += width) {
+        const Index count = std::min(width, vectors.cols() - first);
+        op.apply(vectors.col(first).data(), products.data(), static_cast<std::size_t>(count),
+                 static_cast<std::size_t>(vectors.rows()));
+        for (Index c = 0; c < count; ++c) {
+            const auto vector = vectors.col(first + c);
+            const double value = vector.dot(products.col(c));
+            result.values[first + c] = value;
+            result.residuals[first + c] = (products.col(c) - value * vector).norm();
+        }
+    }
     return result;
 }
 
@@ -141,7 +149,7 @@ RitzPairs largest_eigenpairs_filtered(const SymmetricOperator& op, std::size_t c
         const bool out_of_products = result.n_products >= options.max_products;
         if (excess <= 1.0 || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
-            const Measured measured = measure(op, vectors);
+            const Measured measured = measure(op, vectors, width);
             result.n_products += count;
             const double largest = measured.residuals.maxCoeff();
             if (largest <= 0.9 * options.tolerance || out_of_products) {

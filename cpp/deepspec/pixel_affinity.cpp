@@ -160,6 +160,13 @@ void SampledFeatures::for_drawn(std::size_t i, std::vector<float>& row, Visit vi
 
 void SampledFeatures::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
                                std::size_t stride) const {
+    // Two at a time: the bands' sums of more would take more memory than the search itself.
+    for (std::size_t v = 0; v < count; v += 2)
+        multiply_few(x + v * stride, y + v * stride, pool, std::min<std::size_t>(2, count - v), stride);
+}
+
+void SampledFeatures::multiply_few(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                                   std::size_t stride) const {
     const std::size_t n = interpolation_.n_vertices();
     std::vector<double> sums(sampled_bands * count * n);
     // Earlier rows have more entries: rows are dealt to the bands in turn.

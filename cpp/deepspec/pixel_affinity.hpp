@@ -111,6 +111,9 @@ class SampledFeatures : public PixelFeatures {
     template <class Visit>
     void for_drawn(std::size_t i, std::vector<float>& row, Visit visit) const;
 
+    void multiply_few(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                      std::size_t stride) const;
+
     const float* gram_;
     Interpolation interpolation_;
     std::uint64_t seed_;
