@@ -56,7 +56,9 @@ def refine(
     Returns
     -------
     Eigenpairs
-        Those of the graph whose colour edges stay within a tile and its surroundings.
+        Those of the graph whose colour edges stay within a tile and its surroundings. `residuals` are exact for one
+        tile; of several, what surrounds a tile is taken as it was smoothed there, which makes them some percent too
+        small where tiles are as small as 128 pixels.
     """
     lift = _Lift.of(problem)
     vectors, colored = _polished(problem, lift, rough, tile, threads, progress)
@@ -71,7 +73,7 @@ def refinement_bytes(problem: PixelProblem, tile: int, threads: int) -> float:
     whole = height * width * max(12.0 * k, 8.0 * k + 12.0)
     # The graph of a tile as it is made, and what becomes of its vectors.
     window = min(height, tile + 2 * _HALO) * min(width, tile + 2 * _HALO) * (1800.0 + 48.0 * k)
-    rows = max(_BLOCK, width) * 56.0 * k
+    rows = min(height * width, max(_BLOCK, width)) * 56.0 * k
     return whole + max(window, rows) + problem.bytes_of_cells(threads)
 
 
@@ -86,7 +88,7 @@ class _Window:
     @classmethod
     def all(cls, size: tuple[int, int], tile: int) -> list[_Window]:
         """Of tiles of about one size that cover an image."""
-        rows, columns = (_spans(side, tile) for side in size)
+        rows, columns = (list(_spans(side, tile)) for side in size)
         return [cls(*zip(row, column, strict=True)) for row in rows for column in columns]
 
 
@@ -196,10 +198,12 @@ def _smoothed(
     features = lift.spread(cells, window.outer).reshape(k, -1).T
     colors = problem.color_weight * color_affinity(problem.image[window.outer], threads=threads)
     degrees = features[:, :1] + colors.sum(axis=1)[:, None]
-    # Of large values a step that is theirs would blow up all that is smoother than they are.
-    shares = np.maximum(1.0 - values[1:], 0.5)
+    # A step divides by 1 − μ, and so do the errors of all that is smoother: of large μ they would bury the vector.
+    polished = np.flatnonzero(values <= 0.5)[1:]
     for _ in range(_SWEEPS):
-        y[:, 1:] = (features[:, 1:] + colors @ y[:, 1:]) / (degrees * shares)
+        y[:, polished] = (features[:, polished] + colors @ y[:, polished]) / (
+            degrees * (1.0 - values[polished])
+        )
     return y.T.reshape(shape), (colors @ y).T.reshape(shape)
 
 
@@ -241,7 +245,7 @@ def _rayleigh_ritz(lift: _Lift, vectors: Float32, colored: Float32, threads: int
         squares += (remainder**2 / d).sum(axis=1)
         degrees[rows] = d.reshape(-1, width)
         vectors[0, rows] = y[0].reshape(-1, width) / math.sqrt(total)
-        vectors[1:, rows] = found.reshape(k - 1, -1, width)
+        vectors[1:, rows] = found.reshape(k - 1, len(degrees[rows]), width)
     for vector in vectors[1:]:
         _fix_sign(vector)
     values = np.concatenate([[0.0], np.maximum(0.0, 1.0 - shares)])

@@ -15,7 +15,7 @@ from deepspec.checks import check_choice, check_color_weight, check_max_memory, 
 from deepspec.coarse_to_fine import TILES, refine, refinement_bytes
 from deepspec.features import Features, check_within, evenly
 from deepspec.graph import check_threads
-from deepspec.pixel_problem import AFFINITIES, PixelProblem
+from deepspec.pixel_problem import AFFINITIES, SHARE, PixelProblem
 from deepspec.spectral import Eigenpairs, to_eigenpairs
 
 #: Told of a stage by name, and of the share of it that is done, in [0, 1]; it may raise to cancel.
@@ -35,9 +35,8 @@ def pixel_eigenpairs(
     threads: int | None = None,
     progress: StageProgress | None = None,
 ) -> Eigenpairs:
-    """The k smallest eigenpairs of the normalised Laplacian of ``W = s · W_feat + color_weight · W_knn`` over all pixels.
+    """The k smallest eigenpairs of the normalised Laplacian of ``W = W_feat + color_weight · W_knn`` over all pixels.
 
-    s is 1/256, the share of W_feat's entries that the paper keeps: it sets the balance of features and colours.
     W_knn is :func:`deepspec.color_affinity` of the image.
 
     Parameters
@@ -47,11 +46,12 @@ def pixel_eigenpairs(
         A bare array covers the image evenly. Each feature is scaled to length 1. Needed unless `color_weight` is
         infinite.
     affinity : {"patch", "patch4", "sampled"}
-        W_feat. U is the bilinear interpolation from the features' cells to pixels and F their features.
-        ``"patch"``: U relu(F Fᵀ) Uᵀ, an exact product of O(n + p²) operations for n pixels and p cells.
+        W_feat. U is the bilinear interpolation from the features' cells to pixels, F their features and s = 1/256,
+        the share of the entries that the paper keeps: it sets the balance of features and colours.
+        ``"patch"``: s U relu(F Fᵀ) Uᵀ, an exact product of O(n + p²) operations for n pixels and p cells.
         ``"patch4"``: the same with relu taken on a grid of four times as many rows and columns, which comes close
         to relu(U F Fᵀ Uᵀ) and costs 256 times as much memory for the cells' affinity.
-        ``"sampled"``: what the paper has, a random 1/256 of the entries of relu(U F Fᵀ Uᵀ), worked out in every
+        ``"sampled"``: what the paper has, a random share s of the entries of relu(U F Fᵀ Uᵀ), worked out in every
         product: O(n²) operations.
         The affinity of cells is divided by its largest entry.
     color_weight : float in [0, inf]
@@ -181,12 +181,18 @@ def _check(
     weight = check_color_weight(color_weight)
     check_whole("k", k, 1, pixels.shape[0] * pixels.shape[1])
     check_whole("seed", seed, 0, 2**64 - 1)
-    if math.isinf(weight):
-        return PixelProblem(pixels, None, affinity, 1.0, int(k), int(seed))
-    if features is None:
+    if features is None and not math.isinf(weight):
         raise ValueError(f"features may be None only with color_weight=math.inf, got color_weight={weight}")
+    alone = math.isinf(weight)
     return PixelProblem(
-        pixels, _check_features(features, pixels.shape[:2]), affinity, weight, int(k), int(seed)
+        image=pixels,
+        features=None if alone else _check_features(features, pixels.shape[:2]),
+        affinity=affinity,
+        # Of a sample, every entry is whole.
+        feature_weight=1.0 if affinity == "sampled" else SHARE,
+        color_weight=1.0 if alone else weight,
+        k=int(k),
+        seed=int(seed),
     )
 
 
@@ -203,13 +209,13 @@ def _check_features(features: Any, size: tuple[int, ...]) -> Features:
 def _plan(problem: PixelProblem, max_memory: float | None, threads: int) -> Plan:
     """The whole graph where it fits, else the largest copy that does."""
     budget = min(check_max_memory(max_memory), float(_core.available_memory()))
-    needed = problem.bytes(problem.size, threads)
-    if needed <= budget:
-        return Plan(problem.size, problem.size, None, round(needed))
-    refused = f"the eigenvectors of {problem.size[1]} x {problem.size[0]} pixels need {needed / 1e6:.0f} MB of memory"
+    whole = problem.bytes(problem.size, threads)
+    if whole <= budget:
+        return Plan(problem.size, problem.size, None, round(whole))
+    refused = f"the eigenvectors of {problem.size[1]} x {problem.size[0]} pixels need {whole / 1e6:.0f} MB of memory"
     if problem.sampled:
         raise MemoryError(f"{refused}, there are {budget / 1e6:.0f} MB; affinity='patch' can do with less")
-    least = math.inf
+    least = whole
     for working in _copies(problem):
         copy = problem.bytes(working, threads)
         # What was found of it stays beside.
@@ -219,7 +225,7 @@ def _plan(problem: PixelProblem, max_memory: float | None, threads: int) -> Plan
             least = min(least, needed)
             if needed <= budget:
                 return Plan(problem.size, working, tile, round(needed))
-    smaller = "" if math.isinf(least) else f", {math.ceil(least / 1e6)} MB from a smaller copy"
+    smaller = f", {math.ceil(least / 1e6)} MB from a smaller copy" if least < whole else ""
     raise MemoryError(f"{refused}{smaller}; there are {budget / 1e6:.0f} MB")
 
 

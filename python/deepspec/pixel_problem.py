@@ -12,8 +12,8 @@ from deepspec import _core, images
 from deepspec.features import Features
 
 AFFINITIES = ("patch", "patch4", "sampled")
-#: s, the weight of the features' part: the share of its entries that the paper keeps.
-FEATURE_WEIGHT = 1 / 256
+#: Of the entries of the features' affinity, those that the paper keeps.
+SHARE = 1 / 256
 _FINER = {"patch": 1, "patch4": 4, "sampled": 1}
 
 
@@ -26,18 +26,19 @@ class PixelProblem:
     image : (H, W, 3) uint8
     features : Features or None
         As the core takes them, float32 or float64; None: the colours alone.
+    feature_weight : float
+        s, or 1 where that is the share of the entries that are drawn.
     color_weight : float
         Finite: 1 where the colours are alone.
-    feature_weight : float
     """
 
     image: NDArray[np.uint8]
     features: Features | None
     affinity: str
+    feature_weight: float
     color_weight: float
     k: int
     seed: int
-    feature_weight: float = FEATURE_WEIGHT
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,7 +97,8 @@ class PixelProblem:
         )
         copied = 0.0 if self.array is None else float(self.array.nbytes)
         cells = float(self.grid[0] * self.grid[1])
-        return float(own) + copied + (8.0 * cells**2 if self.sampled else 0.0)
+        kept = 4e6  # of blocks that are free, by allocators
+        return float(own) + copied + kept + (8.0 * cells**2 if self.sampled else 0.0)
 
     def bytes_of_cells(self, threads: int) -> float:
         """Of these, what does not grow with the image."""
