@@ -61,6 +61,23 @@ def feature_affinity(features: Array, grid: tuple[int, int] | None = None, norma
     return gram / (gram.max() or 1)
 
 
+def lift(n_pixels: int, n_cells: int, cell: float) -> Array:
+    """(n_pixels, n_cells): interpolation along an axis whose cells cover `cell` pixels each, constant beyond the grid."""
+    position = np.clip((np.arange(n_pixels) + 0.5) / cell - 0.5, 0, n_cells - 1)
+    return np.array([[max(0.0, 1 - abs(at - c)) for c in range(n_cells)] for at in position])
+
+
+def lifted_affinity(
+    features: Array, cell: tuple[float, float], size: tuple[int, int], finer: int = 1
+) -> Array:
+    """U relu(F Fᵀ) Uᵀ / max over all pixels of an image, relu taken on a grid of `finer` times as many rows and columns."""
+    grid = finer * features.shape[0], finer * features.shape[1]
+    affinity = feature_affinity(features, grid)
+    rows, columns = (lift(*axis) for axis in zip(size, grid, (cell[0] / finer, cell[1] / finer), strict=True))
+    up = np.kron(rows, columns)
+    return up @ affinity @ up.T
+
+
 # Colour
 
 

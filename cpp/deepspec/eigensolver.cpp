@@ -421,7 +421,10 @@ double eigenpairs_bytes(std::size_t n, std::size_t k) {
 }
 
 double filtered_eigenpairs_bytes(std::size_t n, std::size_t k) {
-    return sizeof(double) * static_cast<double>(n) * static_cast<double>(filtered_dimension(k) + 4 * k + 20);
+    const double search =
+        sizeof(double) * static_cast<double>(n) * static_cast<double>(filtered_dimension(k) + 4 * k + 20);
+    // Where the basis is not much smaller than the problem, the other solvers take over.
+    return n < 4 * filtered_dimension(k) ? std::max(search, eigenpairs_bytes(n, k)) : search;
 }
 
 }  // namespace deepspec

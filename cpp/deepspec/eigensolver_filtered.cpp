@@ -36,7 +36,7 @@ class Filter {
         step(op, {-center_ * first, first, 0.0}, before_.data(), nullptr, now_.data(), count, stride);
         for (int degree = 2; degree < degree_; ++degree) {
             step(op, {-center_ * next, next, -1.0}, now_.data(), before_.data(), before_.data(), count,
-                    stride);
+                 stride);
             std::swap(now_, before_);
         }
         const double last = next * inverse_scale_;
@@ -46,8 +46,8 @@ class Filter {
 
   private:
     // An operator that cannot do it at once is applied, and the rest added.
-    void step(const SymmetricOperator& op, Affinity::Terms terms, const double* x, const double* z, double* out,
-              std::size_t count, std::size_t stride) {
+    void step(const SymmetricOperator& op, Affinity::Terms terms, const double* x, const double* z,
+              double* out, std::size_t count, std::size_t stride) {
         if (op.step) return op.step(terms, x, z, out, count, stride);
         product_.resize(count * stride);
         op.apply(x, product_.data(), count, stride);
@@ -70,15 +70,21 @@ struct Measured {
     VectorXd values, residuals;
 };
 
+// A few at a time, as the search multiplies them: all their products would take as much memory again.
 Measured measure(const SymmetricOperator& op, const MatrixXd& vectors, Index width) {
-    MatrixXd products(vectors.rows(), vectors.cols());
-    for (Index first = 0; first < vectors.cols(); first += width)
-        op.apply(vectors.col(first).data(), products.col(first).data(),
-                 static_cast<std::size_t>(std::min(width, vectors.cols() - first)),
+    Measured result{VectorXd(vectors.cols()), VectorXd(vectors.cols())};
+    MatrixXd products(vectors.rows(), width);
+    for (Index first = 0; first < vectors.cols(); first += width) {
+        const Index count = std::min(width, vectors.cols() - first);
+        op.apply(vectors.col(first).data(), products.data(), static_cast<std::size_t>(count),
                  static_cast<std::size_t>(vectors.rows()));
-    Measured result;
-    result.values = vectors.cwiseProduct(products).colwise().sum();
-    result.residuals = (products - vectors * result.values.asDiagonal()).colwise().norm();
+        for (Index c = 0; c < count; ++c) {
+            const auto vector = vectors.col(first + c);
+            const double value = vector.dot(products.col(c));
+            result.values[first + c] = value;
+            result.residuals[first + c] = (products.col(c) - value * vector).norm();
+        }
+    }
     return result;
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -19,3 +20,26 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
     return int(value)
+
+
+def check_color_weight(value: Any) -> float:
+    """λ, from 0 to inf; ValueError for all else."""
+    if not (isinstance(value, Real) and float(value) >= 0):
+        raise ValueError(f"color_weight must be a number from 0 to inf, got {value!r}")
+    return float(value)
+
+
+def check_tol(value: Any) -> float:
+    """A residual, between 0 and 1; ValueError for all else."""
+    if not (isinstance(value, Real) and 0 < float(value) < 1):
+        raise ValueError(f"tol must be a number between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def check_max_memory(value: Any) -> float:
+    """Bytes, None for as many as there are; ValueError for all else."""
+    if value is None:
+        return math.inf
+    if not (isinstance(value, Real) and float(value) > 0):
+        raise ValueError(f"max_memory must be a number of bytes above 0, got {value!r}")
+    return float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.linalg
@@ -20,9 +21,11 @@ from deepspec.spectral import Eigenpairs
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-SMALLEST_TILE, LARGEST_TILE = 128, 1024
+#: Sides of tiles to choose from, in pixels; the largest that fits is the best.
+TILES = range(1024, 64, -64)
 _HALO = 24  # pixels around a tile, whose neighbours are looked for and smoothed with its own
 _SWEEPS = 4
+_BLOCK = 2**16  # pixels of the rows that the Rayleigh-Ritz method takes at a time
 
 
 def refine(
@@ -39,50 +42,39 @@ def refine(
     and its surroundings; a few Jacobi steps follow the colours' edges. The Rayleigh-Ritz method then makes them
     orthogonal again, and tells their residuals.
 
+    Parameters
+    ----------
+    problem : PixelProblem
+    rough : Eigenpairs
+        Of a copy of any size, as many as the problem asks for.
+    tile : int
+        The side of a tile at most, in pixels.
+    threads : int
+    progress : callable
+        Told of the stage ``"polish"`` and the share of the tiles that are done; it may raise to cancel.
+
     Returns
     -------
     Eigenpairs
-        Those of the graph whose colour edges stay within a tile and its surroundings.
+        Those of the graph whose colour edges stay within a tile and its surroundings. `residuals` are exact for one
+        tile; of several, what surrounds a tile is taken as it was smoothed there, which makes them some percent too
+        small where tiles are as small as 128 pixels.
     """
-    height, width = problem.size
     lift = _Lift.of(problem)
-    vectors = np.empty((problem.k, height, width), np.float32)
-    for j, vector in enumerate(rough.vectors):
-        picture = Image.fromarray(vector).resize((width, height), Image.Resampling.BILINEAR)
-        vectors[j] = np.asarray(picture)
-    vectors[0] = 1.0
-    cells = lift.products(vectors, threads)
-    colored = np.empty(
-        (problem.k, height, width), np.float32
-    )  # of W y, the colours' part; of 1: their degrees
-    corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
-    lifted = vectors.copy() if len(corners) > 1 else vectors
-    for done, (top, left) in enumerate(corners):
-        progress("polish", done / len(corners))
-        window = _Window.around(top, left, tile, problem.size)
-        smooth, product = _polished(problem, lift, lifted, cells, rough.values, window, threads)
-        for whole, part in zip((*vectors[1:], *colored), (*smooth[1:], *product), strict=True):
-            whole[window.core] = part[window.inner]
-    progress("polish", 1.0)
-    return _rayleigh_ritz(problem, lift, vectors, colored, threads)
+    vectors, colored = _polished(problem, lift, rough, tile, threads, progress)
+    return _rayleigh_ritz(lift, vectors, colored, threads)
 
 
-def refinement_bytes(problem: PixelProblem, tile: int) -> float:
+def refinement_bytes(problem: PixelProblem, tile: int, threads: int) -> float:
     """What `refine` takes, its result included."""
     height, width = problem.size
-    n, k = float(height * width), problem.k
-    window = float(min(height, tile + 2 * _HALO) * min(width, tile + 2 * _HALO))
-    p = float(problem.grid[0] * problem.grid[1])
-    # Of all pixels the vectors before and after, their products and degrees; of a tile the graph as it is made.
-    return n * (12.0 * k + 4.0) + window * (1800.0 + 48.0 * k) + 4.0 * p * p + 1e6
-
-
-def largest_tile(problem: PixelProblem, budget: float) -> int | None:
-    """The side of the largest tile within so many bytes; None where there is none."""
-    tile = LARGEST_TILE
-    while tile >= SMALLEST_TILE and refinement_bytes(problem, tile) > budget:
-        tile -= SMALLEST_TILE // 2
-    return tile if tile >= SMALLEST_TILE else None
+    k = problem.k
+    # Of all pixels the vectors before and after and their products; then one of them as numbers of 8 bytes.
+    whole = height * width * max(12.0 * k, 8.0 * k + 12.0)
+    # The graph of a tile as it is made, and what becomes of its vectors.
+    window = min(height, tile + 2 * _HALO) * min(width, tile + 2 * _HALO) * (1800.0 + 48.0 * k)
+    rows = min(height * width, max(_BLOCK, width)) * 56.0 * k
+    return whole + max(window, rows) + problem.bytes_of_cells(threads)
 
 
 @dataclass(frozen=True)
@@ -94,14 +86,18 @@ class _Window:
     inner: tuple[slice, slice]  # the tile within its surroundings
 
     @classmethod
-    def around(cls, top: int, left: int, tile: int, size: tuple[int, int]) -> _Window:
-        parts = []
-        for begin, side in zip((top, left), size, strict=True):
-            end = min(begin + tile, side)
-            first, last = max(0, begin - _HALO), min(side, end + _HALO)
-            parts.append((slice(begin, end), slice(first, last), slice(begin - first, end - first)))
-        core, outer, inner = zip(*parts, strict=True)
-        return cls(core, outer, inner)
+    def all(cls, size: tuple[int, int], tile: int) -> list[_Window]:
+        """Of tiles of about one size that cover an image."""
+        rows, columns = (list(_spans(side, tile)) for side in size)
+        return [cls(*zip(row, column, strict=True)) for row in rows for column in columns]
+
+
+def _spans(side: int, tile: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Along one axis: tiles, these with their surroundings, and the former within the latter."""
+    n = math.ceil(side / tile)
+    for begin, end in pairwise(side * i // n for i in range(n + 1)):
+        first, last = max(0, begin - _HALO), min(side, end + _HALO)
+        yield slice(begin, end), slice(first, last), slice(begin - first, end - first)
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ class _Lift:
     def products(self, vectors: Float32, threads: int) -> Float64:
         """s A Uᵀ Y for vectors (m, H, W), as (m, h, w)."""
         h, w = self.problem.grid
-        features = self.problem.array()
+        features = self.problem.array
         if features is None:
             return np.zeros((len(vectors), h, w))
         gathered = np.stack([(self.rows.T @ vector) @ self.columns for vector in vectors])
@@ -153,6 +149,39 @@ def _bilinear(n_pixels: int, n_cells: int, cell: float) -> scipy.sparse.csr_arra
 def _polished(
     problem: PixelProblem,
     lift: _Lift,
+    rough: Eigenpairs,
+    tile: int,
+    threads: int,
+    progress: Callable[[str, float], None],
+) -> tuple[Float32, Float32]:
+    """The vectors (k, H, W), the first of them 1, and the colours' part of W times these."""
+    lifted = _enlarged(rough.vectors, problem.size)
+    cells = lift.products(lifted, threads)
+    vectors, colored = np.empty_like(lifted), np.empty_like(lifted)
+    windows = _Window.all(problem.size, tile)
+    for done, window in enumerate(windows):
+        progress("polish", done / len(windows))
+        smooth, product = _smoothed(problem, lift, lifted, cells, rough.values, window, threads)
+        for whole, part in zip((*vectors, *colored), (*smooth, *product), strict=True):
+            whole[window.core] = part[window.inner]
+    progress("polish", 1.0)
+    return vectors, colored
+
+
+def _enlarged(vectors: Float32, size: tuple[int, int]) -> Float32:
+    """Vectors (k, h, w) of a copy at the size of the image, the first of them 1."""
+    height, width = size
+    enlarged = np.empty((len(vectors), height, width), np.float32)
+    for large, vector in zip(enlarged, vectors, strict=True):
+        picture = Image.fromarray(vector).resize((width, height), Image.Resampling.BILINEAR)
+        large[:] = np.asarray(picture)
+    enlarged[0] = 1.0
+    return enlarged
+
+
+def _smoothed(
+    problem: PixelProblem,
+    lift: _Lift,
     vectors: Float32,
     cells: Float64,
     values: Float64,
@@ -160,33 +189,34 @@ def _polished(
     threads: int,
 ) -> tuple[Float64, Float64]:
     """Of the window's pixels the vectors after some steps, and the colours' part of W times these, (k, …) each."""
-    outer = window.outer
-    shape = vectors[0][outer].shape
     k = len(vectors)
-    features = lift.spread(cells, outer).reshape(k, -1).T
-    y = np.stack([vector[outer].ravel() for vector in vectors], axis=1).astype(np.float64)
-    if problem.color_weight > 0.0:
-        colors = problem.color_weight * color_affinity(problem.image[outer], threads=threads)
-        degrees = features[:, :1] + colors.sum(axis=1)[:, None]
-        for _ in range(_SWEEPS):
-            y[:, 1:] = (features[:, 1:] + colors @ y[:, 1:]) / (degrees * (1.0 - values[1:]))
-        product = colors @ y
-    else:
-        product = np.zeros_like(y)
-    return y.T.reshape(k, *shape), product.T.reshape(k, *shape)
+    y = np.stack([vector[window.outer] for vector in vectors]).astype(np.float64)
+    if problem.color_weight == 0.0:
+        return y, np.zeros_like(y)
+    shape = y.shape
+    y = y.reshape(k, -1).T.copy()
+    features = lift.spread(cells, window.outer).reshape(k, -1).T
+    colors = problem.color_weight * color_affinity(problem.image[window.outer], threads=threads)
+    degrees = features[:, :1] + colors.sum(axis=1)[:, None]
+    # A step divides by 1 − μ, and so do the errors of all that is smoother: of large μ they would bury the vector.
+    polished = np.flatnonzero(values <= 0.5)[1:]
+    for _ in range(_SWEEPS):
+        y[:, polished] = (features[:, polished] + colors @ y[:, polished]) / (
+            degrees * (1.0 - values[polished])
+        )
+    return y.T.reshape(shape), (colors @ y).T.reshape(shape)
 
 
-def _rayleigh_ritz(
-    problem: PixelProblem, lift: _Lift, vectors: Float32, colored: Float32, threads: int
-) -> Eigenpairs:
+def _rayleigh_ritz(lift: _Lift, vectors: Float32, colored: Float32, threads: int) -> Eigenpairs:
     """The best eigenpairs in the span of vectors (k, H, W), the first of which is 1, in their place."""
-    k, height, _ = vectors.shape
+    k, height, width = vectors.shape
     cells = lift.products(vectors, threads)
+    step = max(1, _BLOCK // width)
 
     def blocks() -> Iterator[tuple[slice, Float64, Float64]]:
         """Rows of the image, of their pixels the vectors and W times them, (k, pixels) each."""
-        for begin in range(0, height, _ROWS):
-            rows = slice(begin, min(begin + _ROWS, height))
+        for begin in range(0, height, step):
+            rows = slice(begin, min(begin + step, height))
             product = lift.spread(cells, (rows, slice(None))) + colored[:, rows]
             yield rows, vectors[:, rows].reshape(k, -1).astype(np.float64), product.reshape(k, -1)
 
@@ -194,34 +224,32 @@ def _rayleigh_ritz(
     for _, y, product in blocks():
         affinities += y @ product.T
         masses += (y * product[0]) @ y.T
+    total = float(masses[0, 0])
     # Without the constant vector, whose product is the degrees.
-    means = masses[0] / masses[0, 0]
+    means = masses[0] / total
     means[0] = 0.0
-    affinities -= (
-        np.outer(means, masses[0]) + np.outer(masses[0], means) - masses[0, 0] * np.outer(means, means)
-    )
-    masses -= masses[0, 0] * np.outer(means, means)
+    affinities -= np.outer(means, masses[0]) + np.outer(masses[0], means) - total * np.outer(means, means)
+    masses -= total * np.outer(means, means)
     shares, mix = scipy.linalg.eigh(0.5 * (affinities + affinities.T)[1:, 1:], masses[1:, 1:])
     shares, mix = shares[::-1], mix[:, ::-1]
-    degrees = np.empty(vectors.shape[1:], np.float32)
+    degrees = np.empty((height, width), np.float32)
     squares = np.zeros(k - 1)
-    total = float(masses[0, 0])
     for rows, y, product in blocks():
-        found = mix.T @ (y[1:] - means[1:, None])
-        remainder = (
-            mix.T @ (product[1:] - means[1:, None] * product[0]) - shares[:, None] * found * product[0]
-        )
-        squares += (remainder**2 / product[0]).sum(axis=1)
-        degrees[rows] = product[0].reshape(degrees[rows].shape)
-        vectors[1:, rows] = found.reshape(vectors[1:, rows].shape)
-    vectors[0] = 1.0 / math.sqrt(total)
+        d = product[0]
+        isolated = d < 1e-12
+        d, y[:, isolated], product[:, isolated] = np.where(isolated, 1.0, d), 0.0, 0.0
+        y[1:] -= means[1:, None] * y[0]
+        product[1:] -= means[1:, None] * product[0]
+        found = mix.T @ y[1:]
+        remainder = mix.T @ product[1:] - shares[:, None] * found * d
+        squares += (remainder**2 / d).sum(axis=1)
+        degrees[rows] = d.reshape(-1, width)
+        vectors[0, rows] = y[0].reshape(-1, width) / math.sqrt(total)
+        vectors[1:, rows] = found.reshape(k - 1, len(degrees[rows]), width)
     for vector in vectors[1:]:
         _fix_sign(vector)
     values = np.concatenate([[0.0], np.maximum(0.0, 1.0 - shares)])
     return Eigenpairs(values, vectors, degrees, np.concatenate([[0.0], np.sqrt(squares)]), _SWEEPS + 1)
-
-
-_ROWS = 64  # of the image, at a time
 
 
 def _fix_sign(vector: Float32) -> None:

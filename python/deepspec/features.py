@@ -255,21 +255,32 @@ def cells_of_pixels(
     ]
 
 
-def _checked(image: Image8, result: Features | Floats, source: Any) -> Features:
-    height, width = image.shape[:2]
-    if not isinstance(result, Features):
-        array = np.asarray(result)
-        rows, columns = array.shape[:2] if array.ndim == 3 else (1, 1)
-        result = Features(array, (height / max(rows, 1), width / max(columns, 1)))
-    if callable(source) and result.settings == {"features": "array"}:
-        result = replace(result, settings=settings_of(source))
-    rows, columns = result.array.shape[:2]
-    covered = rows * result.cell[0], columns * result.cell[1]
-    # Half a pixel of slack for cells that are not whole pixels.
-    if covered[0] > height + 0.5 or covered[1] > width + 0.5:
+def evenly(array: Floats, size: tuple[int, ...]) -> Features:
+    """Features that cover an image of (height, width) evenly; ValueError where there are none."""
+    array = np.asarray(array)
+    rows, columns = array.shape[:2] if array.ndim == 3 else (1, 1)
+    return Features(array, (size[0] / max(rows, 1), size[1] / max(columns, 1)))
+
+
+def check_within(features: Features, size: tuple[int, ...], slack: tuple[float, float] = (0.5, 0.5)) -> None:
+    """ValueError where features cover more than an image of (height, width).
+
+    Half a pixel of slack is for cells that are not whole pixels.
+    """
+    rows, columns = features.array.shape[:2]
+    covered = rows * features.cell[0], columns * features.cell[1]
+    if any(part > whole + more for part, whole, more in zip(covered, size, slack, strict=True)):
         raise ValueError(
-            f"features must lie within the image's {height} x {width} pixels, "
-            f"but {rows} x {columns} cells of {result.cell[0]:g} x {result.cell[1]:g} cover "
+            f"features must lie within the image's {size[0]} x {size[1]} pixels, "
+            f"but {rows} x {columns} cells of {features.cell[0]:g} x {features.cell[1]:g} cover "
             f"{covered[0]:g} x {covered[1]:g}"
         )
+
+
+def _checked(image: Image8, result: Features | Floats, source: Any) -> Features:
+    if not isinstance(result, Features):
+        result = evenly(result, image.shape[:2])
+    if callable(source) and result.settings == {"features": "array"}:
+        result = replace(result, settings=settings_of(source))
+    check_within(result, image.shape[:2])
     return result

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepspec import _core, coarse_to_fine
-from deepspec.checks import check_choice, check_whole
-from deepspec.features import Features
+from deepspec import _core
+from deepspec.checks import check_choice, check_color_weight, check_max_memory, check_tol, check_whole
+from deepspec.coarse_to_fine import TILES, refine, refinement_bytes
+from deepspec.features import Features, check_within, evenly
 from deepspec.graph import check_threads
-from deepspec.pixel_problem import AFFINITIES, PixelProblem
-from deepspec.spectral import ConvergenceError, Eigenpairs
+from deepspec.pixel_problem import AFFINITIES, SHARE, PixelProblem
+from deepspec.spectral import Eigenpairs, to_eigenpairs
 
 #: Told of a stage by name, and of the share of it that is done, in [0, 1]; it may raise to cancel.
 StageProgress = Callable[[str, float], None]
@@ -35,9 +35,8 @@ def pixel_eigenpairs(
     threads: int | None = None,
     progress: StageProgress | None = None,
 ) -> Eigenpairs:
-    """The k smallest eigenpairs of the normalised Laplacian of ``W = s · W_feat + color_weight · W_knn`` over all pixels.
+    """The k smallest eigenpairs of the normalised Laplacian of ``W = W_feat + color_weight · W_knn`` over all pixels.
 
-    s is 1/256, the share of W_feat's entries that the paper keeps: it sets the balance of features and colours.
     W_knn is :func:`deepspec.color_affinity` of the image.
 
     Parameters
@@ -47,11 +46,12 @@ def pixel_eigenpairs(
         A bare array covers the image evenly. Each feature is scaled to length 1. Needed unless `color_weight` is
         infinite.
     affinity : {"patch", "patch4", "sampled"}
-        W_feat. U is the bilinear interpolation from the features' cells to pixels and F their features.
-        ``"patch"``: U relu(F Fᵀ) Uᵀ, an exact product of O(n + p²) operations for n pixels and p cells.
+        W_feat. U is the bilinear interpolation from the features' cells to pixels, F their features and s = 1/256,
+        the share of the entries that the paper keeps: it sets the balance of features and colours.
+        ``"patch"``: s U relu(F Fᵀ) Uᵀ, an exact product of O(n + p²) operations for n pixels and p cells.
         ``"patch4"``: the same with relu taken on a grid of four times as many rows and columns, which comes close
         to relu(U F Fᵀ Uᵀ) and costs 256 times as much memory for the cells' affinity.
-        ``"sampled"``: what the paper has, a random 1/256 of the entries of relu(U F Fᵀ Uᵀ), worked out in every
+        ``"sampled"``: what the paper has, a random share s of the entries of relu(U F Fᵀ Uᵀ), worked out in every
         product: O(n²) operations.
         The affinity of cells is divided by its largest entry.
     color_weight : float in [0, inf]
@@ -63,7 +63,7 @@ def pixel_eigenpairs(
     seed : int
         Of the sample.
     max_memory : float, optional
-        Bytes that may be used besides the arguments; default: what the system has. Where the whole graph needs more,
+        Bytes that may be used besides the arguments, of those the system has. Where the whole graph needs more,
         it is solved on a smaller copy of the image, lifted to the full size and polished there in tiles (see
         `plan`); `residuals` then tell how near this came, and may be above `tol`.
     threads : int, optional
@@ -85,16 +85,14 @@ def pixel_eigenpairs(
         The tolerance was not reached; it carries what was found.
     """
     problem = _check(image, features, affinity, color_weight, k, seed)
-    if not (isinstance(tol, Real) and 0.0 < tol < 1.0):
-        raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}")
+    tol = check_tol(tol)
     n_threads = check_threads(threads)
     report = progress or (lambda stage, share: None)
     chosen = _plan(problem, max_memory, n_threads)
     if chosen.tile is None:
-        return solve(problem, float(tol), n_threads, report)
-    small = problem.resized(chosen.working)
-    rough = solve(small, float(tol), n_threads, report)
-    return coarse_to_fine.refine(problem, rough, chosen.tile, n_threads, report)
+        return _solve(problem, tol, n_threads, report)
+    rough = _solve(problem.resized(chosen.working), tol, n_threads, report)
+    return refine(problem, rough, chosen.tile, n_threads, report)
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Plan:
 
 def plan(
     size: tuple[int, int],
-    features: Features | None,
+    features: Features | NDArray[np.floating[Any]] | None,
     *,
     affinity: str = "patch",
     k: int = 5,
@@ -137,48 +135,40 @@ def plan(
 ) -> Plan:
     """How `pixel_eigenpairs` would go about an image of (height, width), and what it would take.
 
+    Parameters
+    ----------
+    size : (height, width)
+    features, affinity, k, max_memory, threads
+        As `pixel_eigenpairs` takes them; no features for colours alone.
+
     Raises
     ------
+    ValueError
+        As `pixel_eigenpairs`.
     MemoryError
         Not even a smaller copy fits.
     """
     height, width = (check_whole("a side of the image", side, 1) for side in size)
-    return _plan(
-        PixelProblem.sketch((height, width), features, affinity, k), max_memory, check_threads(threads)
-    )
+    # Only its size counts: an image of one number.
+    image = np.broadcast_to(np.uint8(0), (height, width, 3))
+    color_weight = math.inf if features is None else 1.0
+    problem = _check(image, features, affinity, color_weight, k, 0)
+    return _plan(problem, max_memory, check_threads(threads))
 
 
-def solve(problem: PixelProblem, tol: float, threads: int, progress: StageProgress) -> Eigenpairs:
+def _solve(problem: PixelProblem, tol: float, threads: int, progress: StageProgress) -> Eigenpairs:
     """The whole graph at once."""
     progress("graph", 0.0)
-    started: list[float] = []
+    most = 1.0
 
     def watch(n_products: int, excess: float) -> None:
-        started.append(max(excess, 1.0 + 1e-9))
-        progress(
-            "eigenvectors",
-            float(np.clip(1.0 - math.log(max(excess, 1.0)) / math.log(max(started)), 0.0, 1.0)),
-        )
+        """Residuals fall by about the same factor from step to step."""
+        nonlocal most
+        most = max(most, excess)
+        progress("eigenvectors", 1.0 - math.log(max(1.0, excess)) / math.log(most) if most > 1.0 else 1.0)
 
-    found = _core.pixel_eigenpairs(
-        problem.image, **problem.inputs(threads), k=problem.k, tolerance=tol, threads=threads, watch=watch
-    )
-    height, width = problem.size
-    pairs = Eigenpairs(
-        found["values"],
-        found["vectors"].reshape(-1, height, width),
-        found["degrees"].reshape(height, width),
-        found["residuals"],
-        found["n_products"],
-    )
-    if not found["converged"]:
-        largest = pairs.residuals.max(initial=0.0)
-        raise ConvergenceError(
-            f"found {len(pairs.values)} of {problem.k} eigenpairs with residuals up to {largest:.1e} after "
-            f"{pairs.n_products} products, wanted tol={tol:.1e}",
-            pairs,
-        )
-    return pairs
+    found = _core.pixel_eigenpairs(**problem.inputs(), tolerance=tol, threads=threads, watch=watch)
+    return to_eigenpairs(found, problem.size, tol, problem.k)
 
 
 def _check(
@@ -187,67 +177,68 @@ def _check(
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"image must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
-    height, width = pixels.shape[:2]
     check_choice("affinity", affinity, AFFINITIES)
-    if not (isinstance(color_weight, Real) and color_weight >= 0.0):
-        raise ValueError(f"color_weight must be a number from 0 to inf, got {color_weight!r}")
-    check_whole("k", k, 1, height * width)
+    weight = check_color_weight(color_weight)
+    check_whole("k", k, 1, pixels.shape[0] * pixels.shape[1])
     check_whole("seed", seed, 0, 2**64 - 1)
-    if math.isinf(color_weight):
-        features = None
-    elif features is None:
-        raise ValueError(
-            f"features may be None only with color_weight=math.inf, got color_weight={color_weight}"
-        )
-    elif not isinstance(features, Features):
-        array = np.asarray(features)
-        cell = (height / array.shape[0], width / array.shape[1]) if array.ndim == 3 and array.size else (1, 1)
-        features = Features(array, cell)
-    weight = 1.0 if math.isinf(color_weight) else float(color_weight)
+    if features is None and not math.isinf(weight):
+        raise ValueError(f"features may be None only with color_weight=math.inf, got color_weight={weight}")
+    alone = math.isinf(weight)
     return PixelProblem(
-        np.ascontiguousarray(pixels), (height, width), features, affinity, weight, int(k), int(seed)
+        image=pixels,
+        features=None if alone else _check_features(features, pixels.shape[:2]),
+        affinity=affinity,
+        # Of a sample, every entry is whole.
+        feature_weight=1.0 if affinity == "sampled" else SHARE,
+        color_weight=1.0 if alone else weight,
+        k=int(k),
+        seed=int(seed),
     )
+
+
+def _check_features(features: Any, size: tuple[int, ...]) -> Features:
+    """As the core takes them."""
+    found = features if isinstance(features, Features) else evenly(features, size)
+    # Cells of a smaller copy need not be whole pixels of the image: half a cell of slack.
+    height, width = (max(0.5, 0.5 * side) for side in found.cell)
+    check_within(found, size, (height, width))
+    dtype = np.float32 if found.array.dtype in (np.float16, np.float32) else np.float64
+    return replace(found, array=np.ascontiguousarray(found.array, dtype))
 
 
 def _plan(problem: PixelProblem, max_memory: float | None, threads: int) -> Plan:
     """The whole graph where it fits, else the largest copy that does."""
-    if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
-        raise ValueError(f"max_memory must be a number of bytes above 0, got {max_memory!r}")
-    budget = float(_core.available_memory() if max_memory is None else max_memory)
-    needed = problem.bytes(problem.size, threads)
-    if needed <= budget:
-        return Plan(problem.size, problem.size, None, round(needed))
-    refused = f"the eigenvectors of {problem.size[1]} x {problem.size[0]} pixels need {needed / 1e6:.0f} MB of memory"
-    if problem.affinity == "sampled":
+    budget = min(check_max_memory(max_memory), float(_core.available_memory()))
+    whole = problem.bytes(problem.size, threads)
+    if whole <= budget:
+        return Plan(problem.size, problem.size, None, round(whole))
+    refused = f"the eigenvectors of {problem.size[1]} x {problem.size[0]} pixels need {whole / 1e6:.0f} MB of memory"
+    if problem.sampled:
         raise MemoryError(f"{refused}, there are {budget / 1e6:.0f} MB; affinity='patch' can do with less")
-    tile = coarse_to_fine.largest_tile(problem, budget)
-    working = _largest_copy(problem, budget, threads)
-    if tile is None or working is None:
-        least = max(
-            coarse_to_fine.refinement_bytes(problem, coarse_to_fine.SMALLEST_TILE),
-            problem.bytes(_scaled(problem, _SMALLEST_COPY), threads),
-        )
-        raise MemoryError(
-            f"{refused}, {least / 1e6:.0f} MB from a smaller copy; there are {budget / 1e6:.0f} MB"
-        )
-    needed = max(coarse_to_fine.refinement_bytes(problem, tile), problem.bytes(working, threads))
-    return Plan(problem.size, working, tile, round(needed))
+    least = whole
+    for working in _copies(problem):
+        copy = problem.bytes(working, threads)
+        # What was found of it stays beside.
+        found = float(working[0] * working[1]) * (4.0 * problem.k + 8.0)
+        for tile in TILES:
+            needed = max(copy, found + refinement_bytes(problem, tile, threads))
+            least = min(least, needed)
+            if needed <= budget:
+                return Plan(problem.size, working, tile, round(needed))
+    smaller = f", {math.ceil(least / 1e6)} MB from a smaller copy" if least < whole else ""
+    raise MemoryError(f"{refused}{smaller}; there are {budget / 1e6:.0f} MB")
 
 
 _SMALLEST_COPY = 64 * 64  # pixels
 
 
-def _scaled(problem: PixelProblem, n_pixels: float) -> tuple[int, int]:
+def _copies(problem: PixelProblem) -> Iterator[tuple[int, int]]:
+    """Sizes of smaller copies of an image, each of nine tenths of the pixels, that have as many pixels as vectors."""
     height, width = problem.size
-    scale = min(1.0, math.sqrt(n_pixels / (height * width)))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _largest_copy(problem: PixelProblem, budget: float, threads: int) -> tuple[int, int] | None:
-    n_pixels = float(problem.size[0] * problem.size[1])
-    while n_pixels > _SMALLEST_COPY:
+    n_pixels = float(height * width)
+    while n_pixels > max(_SMALLEST_COPY, problem.k):
         n_pixels *= 0.9
-        size = _scaled(problem, n_pixels)
-        if problem.bytes(size, threads) <= budget:
-            return size
-    return None
+        scale = math.sqrt(n_pixels / (height * width))
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        if size[0] * size[1] >= problem.k:
+            yield size

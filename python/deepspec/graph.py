@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from deepspec import _core, images
-from deepspec.checks import check_choice, check_whole
+from deepspec.checks import check_choice, check_color_weight, check_whole
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -175,9 +175,7 @@ def check_problem(
     color_weight: float,
     color: str,
 ) -> Problem:
-    if not (isinstance(color_weight, Real) and color_weight >= 0.0):
-        raise ValueError(f"color_weight must be a number from 0 to inf, got {color_weight!r}")
-    weight = float(color_weight)
+    weight = check_color_weight(color_weight)
     check_choice("color", color, COLOR_METHODS)
     array = None if features is None else _check_features(features)
     picture = None if image is None else _check_image(image)

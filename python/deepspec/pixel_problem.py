@@ -12,8 +12,8 @@ from deepspec import _core, images
 from deepspec.features import Features
 
 AFFINITIES = ("patch", "patch4", "sampled")
-#: s, the weight of the features' part: the share of its entries that the paper keeps.
-FEATURE_WEIGHT = 1 / 256
+#: Of the entries of the features' affinity, those that the paper keeps.
+SHARE = 1 / 256
 _FINER = {"patch": 1, "patch4": 4, "sampled": 1}
 
 
@@ -24,27 +24,30 @@ class PixelProblem:
     Attributes
     ----------
     image : (H, W, 3) uint8
-    size : (height, width)
     features : Features or None
-        None: the colours alone.
+        As the core takes them, float32 or float64; None: the colours alone.
+    feature_weight : float
+        s, or 1 where that is the share of the entries that are drawn.
     color_weight : float
         Finite: 1 where the colours are alone.
-    feature_weight : float
     """
 
     image: NDArray[np.uint8]
-    size: tuple[int, int]
     features: Features | None
     affinity: str
+    feature_weight: float
     color_weight: float
     k: int
     seed: int
-    feature_weight: float = FEATURE_WEIGHT
 
-    @classmethod
-    def sketch(cls, size: tuple[int, int], features: Features | None, affinity: str, k: int) -> PixelProblem:
-        """One without an image, whose memory can be told."""
-        return cls(np.empty((0, 0, 3), np.uint8), size, features, affinity, 1.0, k, 0)
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def sampled(self) -> bool:
+        return self.features is not None and self.affinity == "sampled"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -63,40 +66,43 @@ class PixelProblem:
         finer = _FINER[self.affinity]
         return self.features.cell[0] / finer, self.features.cell[1] / finer
 
+    @property
     def array(self) -> NDArray[Any] | None:
-        """The features as the core takes them."""
-        if self.features is None:
-            return None
-        array = self.features.array
-        dtype = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
-        return np.ascontiguousarray(array, dtype=dtype)
+        """The features (h, w, C)."""
+        return None if self.features is None else self.features.array
 
-    def inputs(self, threads: int) -> dict[str, Any]:
-        """Arguments of the core, beside the image."""
-        sampled = self.features is not None and self.affinity == "sampled"
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of the core."""
         return {
-            "features": None if sampled else self.array(),
-            "gram": self._gram() if sampled else None,
+            "image": np.ascontiguousarray(self.image),
+            "features": None if self.sampled else self.array,
+            "gram": self._gram() if self.sampled else None,
             "grid": self.grid,
             "cell": self.cell,
             "feature_weight": self.feature_weight,
             "color_weight": self.color_weight,
+            "k": self.k,
             "seed": self.seed,
         }
 
     def bytes(self, size: tuple[int, int], threads: int) -> float:
         """What the eigenpairs of all pixels of a copy of this size take."""
-        sampled = self.affinity == "sampled" and self.features is not None
-        cells = float(self.grid[0] * self.grid[1])
         own = _core.pixel_eigenpairs_bytes(
             size[0] * size[1],
-            features=self.array(),
-            sampled=sampled,
+            features=self.array,
+            sampled=self.sampled,
             grid=self.grid,
             k=self.k,
             threads=threads,
         )
-        return float(own) + (8.0 * cells**2 if sampled else 0.0)
+        copied = 0.0 if self.array is None else float(self.array.nbytes)
+        cells = float(self.grid[0] * self.grid[1])
+        kept = 4e6  # of blocks that are free, by allocators
+        return float(own) + copied + kept + (8.0 * cells**2 if self.sampled else 0.0)
+
+    def bytes_of_cells(self, threads: int) -> float:
+        """Of these, what does not grow with the image."""
+        return self.bytes((1, 1), threads)
 
     def resized(self, size: tuple[int, int]) -> PixelProblem:
         """The same of a copy of the image, features and colours weighted as in the whole.
@@ -111,7 +117,6 @@ class PixelProblem:
         return replace(
             self,
             image=images.resize(self.image, size),
-            size=size,
             features=features,
             feature_weight=self.feature_weight / (rows * columns) ** 2,
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import scipy.sparse
 
 from deepspec import _core
 from deepspec._crew import Crew, result
-from deepspec.checks import check_choice
+from deepspec.checks import check_choice, check_max_memory, check_tol
 from deepspec.graph import (
     LAPLACIANS,
     Problem,
@@ -163,8 +163,6 @@ def eigenpairs(
         The tolerance was not reached; it carries what was found.
     """
     n_threads = check_threads(threads)
-    if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
-        raise ValueError(f"max_memory must be a number of bytes above 0, got {max_memory!r}")
     question = _check(
         features,
         image,
@@ -180,7 +178,7 @@ def eigenpairs(
         solver=solver,
         tol=tol,
         precision=precision,
-        max_memory=math.inf if max_memory is None else float(max_memory),
+        max_memory=check_max_memory(max_memory),
     )
     return question.solve(n_threads)
 
@@ -329,7 +327,7 @@ def laplacian_eigenpairs(
             raise ValueError(f"W must be real, got dtype {dense.dtype}")
         dtype = np.float32 if dense.dtype in (np.float16, np.float32) else np.float64
         found = _core.dense_eigenpairs(np.ascontiguousarray(dense, dtype=dtype), **options)
-    return _to_eigenpairs(found, found["degrees"].shape, tol, k)
+    return to_eigenpairs(found, found["degrees"].shape, tol, k)
 
 
 @dataclass(frozen=True)
@@ -369,7 +367,7 @@ class _Question:
             threads=threads,
             poll=poll,
         )
-        return _to_eigenpairs(found, shape, self.options["tolerance"], self.options["k"])
+        return to_eigenpairs(found, shape, self.options["tolerance"], self.options["k"])
 
 
 # An affinity of so many cells is solved as fast by two threads in turn with another as by one beside it: beyond, two do
@@ -451,7 +449,8 @@ def _named(index: int) -> Iterator[None]:
         raise
 
 
-def _to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k: int) -> Eigenpairs:
+def to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k: int) -> Eigenpairs:
+    """What the core found; ConvergenceError where it is not what it was asked for."""
     pairs = Eigenpairs(
         values=found["values"],
         vectors=found["vectors"].reshape(-1, *shape),
@@ -472,9 +471,7 @@ def _to_eigenpairs(found: dict[str, Any], shape: tuple[int, ...], tol: float, k:
 def _solver_options(k: int, laplacian: str, solver: str, tol: float) -> dict[str, Any]:
     check_choice("laplacian", laplacian, LAPLACIANS)
     check_choice("solver", solver, SOLVERS)
-    if not (isinstance(tol, Real) and 0.0 < tol < 1.0):
-        raise ValueError(f"tol must be a number between 0 and 1, got {tol!r}")
-    return {"k": k, "laplacian": laplacian, "solver": solver, "tolerance": float(tol)}
+    return {"k": k, "laplacian": laplacian, "solver": solver, "tolerance": check_tol(tol)}
 
 
 def _check_k(k: int, n: int) -> None:
