@@ -13,6 +13,7 @@
 #include "deepspec/columns.hpp"
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/kernels/kernels.hpp"
+#include "deepspec/memory.hpp"
 
 // What the native solvers share: a Krylov space and the eigenproblem projected on it.
 namespace deepspec::krylov {
@@ -138,7 +139,8 @@ class Factorization {
     Factorization(const SymmetricOperator& op, Index capacity, Index width)
         : op_(op),
           rows_(static_cast<Index>(op.size)),
-          basis_(padded(rows_), capacity),
+          memory_(static_cast<std::size_t>(padded(rows_) * capacity)),
+          basis_(memory_.data(), padded(rows_), capacity),
           projected_(MatrixXd::Zero(capacity, capacity)),
           remainder_(MatrixXd::Zero(padded(rows_), width)) {
         basis_.bottomRows(basis_.rows() - rows_).setZero();
@@ -289,7 +291,9 @@ class Factorization {
 
     const SymmetricOperator& op_;
     Index rows_;  // below them, the vectors are padded with zeros
-    MatrixXd basis_, projected_, remainder_;
+    Buffer<double> memory_;  // of the basis: large pages, which are kept for the next search
+    Eigen::Map<MatrixXd> basis_;
+    MatrixXd projected_, remainder_;
     Index size_ = 0;
     Index n_fresh_ = 0;
     bool restarted_ = false;
