@@ -21,7 +21,7 @@ constexpr std::size_t leaf_block = 8;   // leaves in a parallel task
 // begins.
 struct Rows {
     std::vector<std::int64_t> starts;
-    std::vector<std::int32_t> columns;
+    LargeVector<std::int32_t> columns;
 
     std::size_t size() const { return starts.size() - 1; }
     std::size_t length(std::size_t i) const { return static_cast<std::size_t>(starts[i + 1] - starts[i]); }
@@ -36,7 +36,7 @@ double coordinate(std::size_t index, std::size_t count) {
 
 // Rows of as many columns each.
 Rows equal_rows(std::size_t n, std::size_t length) {
-    Rows rows{std::vector<std::int64_t>(n + 1), std::vector<std::int32_t>(n * length)};
+    Rows rows{std::vector<std::int64_t>(n + 1), LargeVector<std::int32_t>(n * length)};
     for (std::size_t i = 0; i <= n; ++i) rows.starts[i] = static_cast<std::int64_t>(i * length);
     return rows;
 }
@@ -105,7 +105,7 @@ Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<st
 
 Rows transposed(const Rows& rows) {
     Rows result{std::vector<std::int64_t>(rows.starts.size() + 1),
-                std::vector<std::int32_t>(rows.columns.size())};
+                LargeVector<std::int32_t>(rows.columns.size())};
     for (const std::int32_t j : rows.columns) ++result.starts[static_cast<std::size_t>(j) + 2];
     std::partial_sum(result.starts.begin(), result.starts.end(), result.starts.begin());
     // starts is one ahead while filling: filling row j moves starts[j + 1] to the end of row j.
@@ -120,7 +120,7 @@ Rows transposed(const Rows& rows) {
 // Distinct columns at the beginning of each row, and how often each was found.
 struct CountedRows {
     Rows rows;
-    std::vector<std::uint8_t> counts = std::vector<std::uint8_t>(rows.columns.size());
+    LargeVector<std::uint8_t> counts = LargeVector<std::uint8_t>(rows.columns.size());
     std::vector<std::size_t> lengths = std::vector<std::size_t>(rows.size());
 
     // Keeps the first of each column that `tally` has and keep(column, count) accepts, and takes it from

@@ -290,7 +290,7 @@ class Factorization {
     }
 
     const SymmetricOperator& op_;
-    Index rows_;  // below them, the vectors are padded with zeros
+    Index rows_;             // below them, the vectors are padded with zeros
     Buffer<double> memory_;  // of the basis: large pages, which are kept for the next search
     Eigen::Map<MatrixXd> basis_;
     MatrixXd projected_, remainder_;

@@ -205,6 +205,10 @@ void require_memory(double bytes, const std::string& job) {
                              gigabytes(static_cast<double>(available_memory())) + " is available");
 }
 
+void* allocate_pages(std::size_t bytes) { return allocate(bytes); }
+
+void deallocate_pages(void* data, std::size_t bytes) noexcept { deallocate(data, bytes); }
+
 template <class Number>
 Buffer<Number>::Buffer(std::size_t size)
     : block_(size > 0 ? Recycler::instance().take(size * sizeof(Number)) : Block()), size_(size) {}

@@ -5,6 +5,8 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace deepspec {
 
@@ -46,5 +48,35 @@ class Buffer {
     Block block_;
     std::size_t size_ = 0;
 };
+
+// A vector's memory in large pages where it is large: what is read here and there waits less for addresses.
+// Numbers that a resize adds are not initialised.
+void* allocate_pages(std::size_t bytes);
+void deallocate_pages(void* data, std::size_t bytes) noexcept;
+
+template <class Number>
+struct LargePages {
+    using value_type = Number;
+
+    LargePages() = default;
+    template <class Other>
+    LargePages(const LargePages<Other>&) noexcept {}
+
+    Number* allocate(std::size_t n) { return static_cast<Number*>(allocate_pages(n * sizeof(Number))); }
+    void deallocate(Number* data, std::size_t n) noexcept { deallocate_pages(data, n * sizeof(Number)); }
+
+    template <class Other>
+    void construct(Other* place) noexcept {
+        ::new (static_cast<void*>(place)) Other;
+    }
+    template <class Other, class... Arguments>
+    void construct(Other* place, Arguments&&... arguments) {
+        ::new (static_cast<void*>(place)) Other(std::forward<Arguments>(arguments)...);
+    }
+    bool operator==(const LargePages&) const { return true; }
+};
+
+template <class Number>
+using LargeVector = std::vector<Number, LargePages<Number>>;
 
 }  // namespace deepspec

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "deepspec/memory.hpp"
+
 namespace deepspec {
 
 // A symmetric n x n matrix in compressed sparse rows, columns ascending in each row; somebody else's memory.
@@ -28,8 +30,8 @@ struct SparseMatrix {
 struct CountMatrix {
     std::size_t n = 0;
     std::vector<std::int64_t> row_starts;
-    std::vector<std::int32_t> columns;
-    std::vector<std::uint8_t> counts;
+    LargeVector<std::int32_t> columns;
+    LargeVector<std::uint8_t> counts;
 };
 
 }  // namespace deepspec
