@@ -60,7 +60,7 @@ def test_layers_that_do_not_fit_are_told_before_the_eigenvectors() -> None:
     with pytest.raises(MemoryError, match="the layers of 3000 x 2000 pixels"):
         plan((2000, 3000), **few, colors=True)
     with pytest.raises(MemoryError, match="the eigenvectors of 3000 x 2000 pixels"):
-        plan((2000, 3000), n_layers=2, max_memory=4.5e8)
+        plan((2000, 3000), n_layers=2, max_memory=4e8)
 
 
 def test_max_memory_is_a_number_of_bytes() -> None:
