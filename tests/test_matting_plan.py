@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from deepspec import Features, full_resolution
-from deepspec.matting_plan import MattingPlan, check_max_memory, plan_matting
+from deepspec.checks import check_max_memory
+from deepspec.matting_plan import MattingPlan, plan_matting
 
 
 def plan(size: tuple[int, int], features: Features | None = None, **options: Any) -> MattingPlan:

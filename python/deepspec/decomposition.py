@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deepspec import images
 from deepspec._files import replacing
 from deepspec.baselines import VECTORS, check_vectors
+from deepspec.checks import check_color_weight
 from deepspec.features import Features, FeatureSource, extract
 from deepspec.graph import check_affinity
 from deepspec.images import ImageSource
@@ -299,8 +300,7 @@ def check_settings(
         raise ValueError(f"max_size must be None or a whole number of pixels, at least 1, got {max_size!r}")
     if not (isinstance(k, Integral) and k >= 1):
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
-    if not (isinstance(color_weight, Real) and color_weight >= 0):
-        raise ValueError(f"color_weight must be a number from 0 to inf, got {color_weight!r}")
+    check_color_weight(color_weight)
     known = grid in ("auto", "patch") if isinstance(grid, str) else isinstance(grid, Integral) and grid >= 1
     if not known:
         raise ValueError(

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepspec import _core, images
-from deepspec.checks import check_choice, check_whole
+from deepspec.checks import check_choice, check_color_weight, check_max_memory, check_tol, check_whole
 from deepspec.decomposition import plain_weight
 from deepspec.features import Features, FeatureSource, extract
 from deepspec.full_resolution import StageProgress, pixel_eigenpairs
 from deepspec.images import ImageSource
 from deepspec.matte_layers import Layers
-from deepspec.matting_plan import MattingPlan, check_max_memory, plan_matting
+from deepspec.matting_plan import MattingPlan, plan_matting
 from deepspec.pixel_problem import AFFINITIES
 from deepspec.soft_layers import LAYERINGS, front_layers, soft_layers
 from deepspec.spectral import Eigenpairs
@@ -177,15 +176,12 @@ class Matting:
         check_whole("n_layers", self.n_layers, 1)
         if self.n_eigenvectors is not None:
             check_whole("n_eigenvectors", self.n_eigenvectors, 2)
-        weight = self.used_color_weight
-        if not (isinstance(weight, Real) and weight >= 0):
-            raise ValueError(f"color_weight must be a number from 0 to inf, got {weight!r}")
+        check_color_weight(self.used_color_weight)
         check_choice("affinity", self.affinity, AFFINITIES)
         check_choice("layering", self.layering, LAYERINGS)
         if self.max_size is not None:
             check_whole("max_size, where not None,", self.max_size, 1)
-        if not (isinstance(self.used_tol, Real) and 0 < self.used_tol < 1):
-            raise ValueError(f"tol must be a number between 0 and 1, got {self.tol!r}")
+        check_tol(self.used_tol)
         check_whole("seed", self.seed, 0, 2**32 - 1)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Real
 
 from deepspec import _core, full_resolution
 from deepspec.features import Features
@@ -71,12 +70,6 @@ def plan_matting(
         )
     pairs = full_resolution.plan(size, features, affinity=affinity, k=k, max_memory=budget, threads=threads)
     return MattingPlan(pairs, round(held + max(after, pairs.bytes)))
-
-
-def check_max_memory(max_memory: float | None) -> None:
-    """ValueError for what is no number of bytes, or None."""
-    if max_memory is not None and not (isinstance(max_memory, Real) and max_memory > 0):
-        raise ValueError(f"max_memory must be a number of bytes above 0, got {max_memory!r}")
 
 
 _IMAGE, _KNOWN = 3, 5  # bytes a pixel

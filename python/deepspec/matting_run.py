@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepspec import images
+from deepspec.checks import check_max_memory
 from deepspec.compositing import require_pymatting
 from deepspec.decompositions import IMAGE_ERRORS, Result, failed, timed
 from deepspec.features import FeatureSource, named, settings_of
@@ -18,7 +19,7 @@ from deepspec.matte_layers import Layers, check_bits
 from deepspec.matting import Matting
 from deepspec.matting_inputs import Background, Guides, PathLike
 from deepspec.matting_outputs import Mattes, check_folders
-from deepspec.matting_plan import MattingPlan, check_max_memory
+from deepspec.matting_plan import MattingPlan
 from deepspec.outputs import FOLDERS, OutputError
 from deepspec.pipeline import Run, require
 from deepspec.trimaps import Known
