@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import pixel_problems
-from measures import Ratio, in_turns, limit_threads, median_ratio, peak_memory, peak_memory_here
+from measures import Ratio, in_turns, limit_threads, peak_memory, peak_memory_here, ratio_over_rounds
 from methods import Pairs
 from pixel_graphs import PixelProblem
 from pixel_methods import METHODS, Question
@@ -47,10 +47,7 @@ class Row:
 
     def ratio_to(self, other: Row) -> Ratio:
         """How many times as long this takes as the other, over the rounds in which both ran."""
-        own = dict(zip(self.rounds, self.seconds, strict=True))
-        others = dict(zip(other.rounds, other.seconds, strict=True))
-        shared = sorted(own.keys() & others.keys())
-        return median_ratio([own[i] for i in shared], [others[i] for i in shared])
+        return ratio_over_rounds(self.rounds, self.seconds, other.rounds, other.seconds)
 
 
 @dataclass(frozen=True)

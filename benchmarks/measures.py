@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +40,19 @@ def median_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Ratio:
     tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
     low, high = np.percentile(np.median(samples, axis=1), tails)
     return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+def ratio_over_rounds(
+    rounds: Sequence[int],
+    seconds: Sequence[float],
+    other_rounds: Sequence[int],
+    other_seconds: Sequence[float],
+) -> Ratio:
+    """How many times as long the first takes as the other, over the rounds in which both ran."""
+    own = dict(zip(rounds, seconds, strict=True))
+    others = dict(zip(other_rounds, other_seconds, strict=True))
+    shared = sorted(own.keys() & others.keys())
+    return median_ratio([own[i] for i in shared], [others[i] for i in shared])
 
 
 def in_turns(

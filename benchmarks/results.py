@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphs import Errors
-from measures import Ratio, median_ratio
+from measures import Ratio, ratio_over_rounds
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,7 @@ class Row:
 
     def ratio_to(self, other: Row) -> Ratio:
         """How many times as long this takes as the other, over the rounds in which both ran."""
-        own = dict(zip(self.rounds, self.seconds, strict=True))
-        others = dict(zip(other.rounds, other.seconds, strict=True))
-        shared = sorted(own.keys() & others.keys())
-        return median_ratio([own[i] for i in shared], [others[i] for i in shared])
+        return ratio_over_rounds(self.rounds, self.seconds, other.rounds, other.seconds)
 
 
 @dataclass(frozen=True)
