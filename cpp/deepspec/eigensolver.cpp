@@ -258,17 +258,17 @@ class ComponentSearch {
         for (std::size_t i = 0; i < count * length_; ++i) y[i] -= x[i] - inside[i];
     }
 
-    // out = terms.x x + terms.fwf_x (2 - L / scale) x + terms.z z
+    // out = terms.x x + terms.product (2 - L / scale) x + terms.z z
     void step(Affinity::Terms terms, const double* x, const double* z, double* out, std::size_t count,
               std::size_t stride) {
         if (size() == laplacian_.size())
-            return laplacian_.step({terms.x + 2.0 * terms.fwf_x, -terms.fwf_x, terms.z}, x, z, out, pool_,
+            return laplacian_.step({terms.x + 2.0 * terms.product, -terms.product, terms.z}, x, z, out, pool_,
                                    count, stride);
         std::vector<double> product(count * stride);
         apply(x, product.data(), count, stride);
         for (std::size_t v = 0; v < count; ++v)
             for (std::size_t i = v * stride; i < v * stride + size(); ++i)
-                out[i] = terms.x * x[i] + terms.fwf_x * product[i] + (z != nullptr ? terms.z * z[i] : 0.0);
+                out[i] = terms.x * x[i] + terms.product * product[i] + (z != nullptr ? terms.z * z[i] : 0.0);
     }
 
     // y = (2 - L / scale) x

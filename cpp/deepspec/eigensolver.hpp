@@ -18,8 +18,8 @@ struct SymmetricOperator {
     std::vector<double> start;  // vectors, one after the other, of which a solver takes as many as it needs
     bool nearly_right = false;  // they are orthonormal, nearly eigenvectors, and as many as are wanted
     ThreadPool& pool;           // for what a solver does with long vectors beside
-    // Where a solver multiplies polynomials of the operator A. OUT = terms.x X + terms.fwf_x A X + terms.z Z,
-    // where X and Z have nothing along what A leaves out, and OUT has little more.
+    // Where a solver multiplies polynomials of the operator A. OUT = terms.x X + terms.product A X + terms.z
+    // Z, where X and Z have nothing along what A leaves out, and OUT has little more.
     std::function<void(Affinity::Terms terms, const double* x, const double* z, double* out,
                        std::size_t count, std::size_t stride)>
         step = {};

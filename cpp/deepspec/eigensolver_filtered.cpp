@@ -52,7 +52,7 @@ class Filter {
         product_.resize(count * stride);
         op.apply(x, product_.data(), count, stride);
         for (std::size_t i = 0; i < count * stride; ++i)
-            out[i] = terms.x * x[i] + terms.fwf_x * product_[i] + (z != nullptr ? terms.z * z[i] : 0.0);
+            out[i] = terms.x * x[i] + terms.product * product_[i] + (z != nullptr ? terms.z * z[i] : 0.0);
     }
 
     static void project(const SymmetricOperator& op, double* x, std::size_t count, std::size_t stride) {

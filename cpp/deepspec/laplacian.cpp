@@ -67,7 +67,7 @@ void Affinity::step(const double* f, Terms terms, const double* x, const double*
     for_rows([&](std::size_t own, std::size_t at, double factor) { weighted.data()[own] = factor * x[at]; });
     multiply(weighted.data(), products.data(), pool, count, n, detail);
     for_rows([&](std::size_t own, std::size_t at, double factor) {
-        out[at] = terms.x * x[at] + terms.fwf_x * factor * products.data()[own] +
+        out[at] = terms.x * x[at] + terms.product * factor * products.data()[own] +
                   (z != nullptr ? terms.z * z[at] : 0.0);
     });
 }
@@ -196,13 +196,13 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
 
 void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                       Detail detail) const {
-    step({.fwf_x = 1.0}, x, nullptr, y, pool, count, stride, detail);
+    step({.product = 1.0}, x, nullptr, y, pool, count, stride, detail);
 }
 
 void Laplacian::step(Affinity::Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
                      std::size_t count, std::size_t stride, Detail detail) const {
     if (kind_ == LaplacianKind::normalized)
-        return affinity_.step(factors_.data(), {terms.x + terms.fwf_x, -terms.fwf_x, terms.z}, x, z, out,
+        return affinity_.step(factors_.data(), {terms.x + terms.product, -terms.product, terms.z}, x, z, out,
                               pool, count, stride, detail);
     const std::size_t n = size();
     Buffer<double> products(count * stride);
@@ -212,7 +212,7 @@ void Laplacian::step(Affinity::Terms terms, const double* x, const double* z, do
             for (std::size_t i = begin; i < end; ++i) {
                 const std::size_t at = v * stride + i;
                 const double lx = (degrees_[i] * x[at] - products.data()[at]) / scale_;
-                out[at] = terms.x * x[at] + terms.fwf_x * lx + (z != nullptr ? terms.z * z[at] : 0.0);
+                out[at] = terms.x * x[at] + terms.product * lx + (z != nullptr ? terms.z * z[at] : 0.0);
             }
         });
 }

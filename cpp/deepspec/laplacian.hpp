@@ -26,10 +26,10 @@ class Affinity {
 
     // What is added up in a step; F is a diagonal matrix.
     struct Terms {
-        double x = 0.0, fwf_x = 0.0, z = 0.0;
+        double x = 0.0, product = 0.0, z = 0.0;
     };
 
-    // OUT = terms.x X + terms.fwf_x F W F X + terms.z Z, vectors as above; OUT may be Z. Z may be null.
+    // OUT = terms.x X + terms.product F W F X + terms.z Z, vectors as above; OUT may be Z. Z may be null.
     virtual void step(const double* f, Terms terms, const double* x, const double* z, double* out,
                       ThreadPool& pool, std::size_t count, std::size_t stride,
                       Detail detail = Detail::full) const;
@@ -111,7 +111,7 @@ class Laplacian {
     void apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                Detail detail = Detail::full) const;
 
-    // OUT = terms.x X + terms.fwf_x L X / scale + terms.z Z: as Affinity's step, with the Laplacian in W's
+    // OUT = terms.x X + terms.product L X / scale + terms.z Z: as Affinity's step, with the Laplacian in W's
     // place.
     void step(Affinity::Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
               std::size_t count, std::size_t stride, Detail detail = Detail::full) const;

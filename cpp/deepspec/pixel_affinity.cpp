@@ -303,7 +303,7 @@ void PixelAffinity::step(const double* f, Terms terms, const double* x, const do
     for (std::size_t v = 0; v < count; v += 2) {
         const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
         const auto finish = [&](std::size_t at, double factor, double sum) {
-            out[at] = terms.x * x[at] + terms.fwf_x * factor * sum + (z != nullptr ? terms.z * z[at] : 0.0);
+            out[at] = terms.x * x[at] + terms.product * factor * sum + (z != nullptr ? terms.z * z[at] : 0.0);
         };
         multiply_two(f, x + first, x + second, pool, [&](std::size_t i, const std::array<double, 2>& sums) {
             finish(first + i, f[i], sums[0]);
