@@ -367,7 +367,7 @@ py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& fe
         }
         const ds::PixelAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
         const ds::Laplacian laplacian(affinity, ds::LaplacianKind::normalized, pool);
-        pairs = ds::smallest_eigenpairs(laplacian, k, ds::largest_eigenpairs_filtered, options, pool);
+        pairs = ds::smallest_eigenpairs(laplacian, k, ds::largest_eigenpairs_lean, options, pool);
         degrees = laplacian.degrees();
         to_pixels(pairs, degrees, graph.order);
     }
@@ -398,7 +398,7 @@ double pixel_eigenpairs_bytes(std::size_t n_pixels, const std::optional<Features
     const double graph = ds::ordered_color_graph_bytes(n_pixels, searched_neighbors);
     // Of the graph, at most twice its neighbours stay, of 5 bytes.
     const double solve = ds::PixelAffinity::bytes(n_pixels, grid.first * grid.second, sampled) +
-                         ds::filtered_eigenpairs_bytes(n_pixels, k) + 10.0 * searched_neighbors * n;
+                         ds::lean_eigenpairs_bytes(n_pixels, k) + 10.0 * searched_neighbors * n;
     return cells + std::max(graph, solve);
 }
 

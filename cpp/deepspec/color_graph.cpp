@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepspec/kd_tree.hpp"
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::size_t row_block = 128;  // rows in a parallel task
 constexpr std::size_t leaf_block = 8;   // leaves in a parallel task
+constexpr std::size_t transposed_bands = 4;
 
 // The rows of a sparse matrix: distinct or repeated columns in no order. A row may end before the next
 // begins.
@@ -103,17 +105,27 @@ Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<st
     return rows;
 }
 
-Rows transposed(const Rows& rows) {
-    Rows result{std::vector<std::int64_t>(rows.starts.size() + 1),
-                LargeVector<std::int32_t>(rows.columns.size())};
-    for (const std::int32_t j : rows.columns) ++result.starts[static_cast<std::size_t>(j) + 2];
-    std::partial_sum(result.starts.begin(), result.starts.end(), result.starts.begin());
-    // starts is one ahead while filling: filling row j moves starts[j + 1] to the end of row j.
-    for (std::size_t i = 0; i < rows.size(); ++i)
-        for (const std::int32_t j : rows.of(i))
-            result.columns[static_cast<std::size_t>(result.starts[static_cast<std::size_t>(j) + 1]++)] =
-                static_cast<std::int32_t>(i);
-    result.starts.pop_back();
+// Bands of rows count what they have of each column, then write it after what earlier ones have.
+Rows transposed(const Rows& rows, ThreadPool& pool) {
+    const std::size_t n = rows.size(), band = (n + transposed_bands - 1) / transposed_bands;
+    const auto for_bands = [&](const auto& body) {
+        pool.run(transposed_bands, [&](std::size_t b) {
+            for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i)
+                for (const std::int32_t j : rows.of(i)) body(b * n + static_cast<std::size_t>(j), i);
+        });
+    };
+    Rows result{std::vector<std::int64_t>(n + 1), LargeVector<std::int32_t>(rows.columns.size())};
+    std::vector<std::int64_t> slots(transposed_bands * n);
+    for_bands([&](std::size_t slot, std::size_t) { ++slots[slot]; });
+    std::int64_t next = 0;
+    for (std::size_t j = 0; j < n; ++j) {
+        result.starts[j] = next;
+        for (std::size_t b = 0; b < transposed_bands; ++b) next += std::exchange(slots[b * n + j], next);
+    }
+    result.starts[n] = next;
+    for_bands([&](std::size_t slot, std::size_t i) {
+        result.columns[static_cast<std::size_t>(slots[slot]++)] = static_cast<std::int32_t>(i);
+    });
     return result;
 }
 
@@ -157,7 +169,7 @@ struct SymmetricRows {
 template <class Keep>
 SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     const std::size_t n = found.size();
-    CountedRows backward{transposed(found)};
+    CountedRows backward{transposed(found, pool)};
     SymmetricRows result{{std::move(found)}, std::move(backward)};
     pool.for_blocks(n, std::max(row_block, n / 256), [&](std::size_t begin, std::size_t end) {
         std::vector<std::uint8_t> tally(n);
@@ -253,7 +265,8 @@ void require_neighbors(std::size_t neighbors) {
     if (neighbors == 0) throw std::invalid_argument("neighbors must be at least 1, got 0");
 }
 
-std::vector<PointSearch<5>> color_points(ImageView image, std::span<const ColorSearch> searches) {
+std::vector<PointSearch<5>> color_points(ImageView image, std::span<const ColorSearch> searches,
+                                         ThreadPool& pool) {
     // Twice as many fit in the counts.
     if (searches.empty() || searches.size() > 127)
         throw std::invalid_argument("searches must be 1 to 127, got " + std::to_string(searches.size()));
@@ -262,16 +275,19 @@ std::vector<PointSearch<5>> color_points(ImageView image, std::span<const ColorS
     for (const ColorSearch& search : searches) {
         require_neighbors(search.neighbors);
         auto& [points, neighbors] = point_searches.emplace_back();
-        points.reserve(n);
+        points.resize(n);
         neighbors = std::min(search.neighbors, n);
-        for (std::size_t row = 0; row < image.height; ++row) {
-            const double y = search.position_weight * coordinate(row, image.height);
-            for (std::size_t column = 0; column < image.width; ++column) {
-                const double* rgb = image.pixels + 3 * (row * image.width + column);
-                const double x = search.position_weight * coordinate(column, image.width);
-                points.push_back({rgb[0], rgb[1], rgb[2], x, y});
+        pool.for_blocks(image.height, 16, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t row = begin; row < end; ++row) {
+                const double y = search.position_weight * coordinate(row, image.height);
+                for (std::size_t column = 0; column < image.width; ++column) {
+                    const std::size_t i = row * image.width + column;
+                    const double* rgb = image.pixels + 3 * i;
+                    const double x = search.position_weight * coordinate(column, image.width);
+                    points[i] = {rgb[0], rgb[1], rgb[2], x, y};
+                }
             }
-        }
+        });
     }
     return point_searches;
 }
@@ -280,7 +296,7 @@ std::vector<PointSearch<5>> color_points(ImageView image, std::span<const ColorS
 
 SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searches, ThreadPool& pool) {
     return symmetric_graph(
-        find_neighbors<5>(color_points(image, searches), pool),
+        find_neighbors<5>(color_points(image, searches, pool), pool),
         [](std::size_t, std::size_t, int count) { return static_cast<double>(count); }, pool);
 }
 
@@ -288,7 +304,7 @@ OrderedGraph ordered_knn_color_graph(ImageView image, std::span<const ColorSearc
                                      ThreadPool& pool) {
     OrderedGraph graph;
     graph.matrix =
-        count_matrix(find_ordered_neighbors(color_points(image, searches), graph.order, pool), pool);
+        count_matrix(find_ordered_neighbors(color_points(image, searches, pool), graph.order, pool), pool);
     return graph;
 }
 

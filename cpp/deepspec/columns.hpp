@@ -24,25 +24,39 @@ void for_pieces(std::size_t length, std::size_t n_products, ThreadPool& pool, co
             body(begin, std::min(begin + piece, length));
 }
 
+template <class From, class To>
+void convert(const From* from, To* to, std::size_t size, ThreadPool& pool) {
+    for_pieces(size, 1, pool, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
+    });
+}
+
+inline const kernels::LongVectors<float>& kernels_of(const float*) { return kernels::selected().long_floats; }
+inline const kernels::LongVectors<double>& kernels_of(const double*) {
+    return kernels::selected().long_doubles;
+}
+
 // products[m * n_first + j] = first column j · second column m
-inline std::vector<double> dots(const double* first, std::size_t n_first, const double* second,
-                                std::size_t n_second, std::size_t length, ThreadPool& pool) {
+template <class Number>
+std::vector<double> dots(const Number* first, std::size_t n_first, const Number* second, std::size_t n_second,
+                         std::size_t length, ThreadPool& pool) {
     const std::size_t size = n_first * n_second;
     std::vector<double> parts((length + piece - 1) / piece * size), sums(size, 0.0);
     for_pieces(length, size, pool, [&](std::size_t begin, std::size_t end) {
-        kernels::selected().dots(first + begin, length, n_first, second + begin, n_second, end - begin,
-                                 parts.data() + begin / piece * size);
+        kernels_of(first).dots(first + begin, length, n_first, second + begin, n_second, end - begin,
+                               parts.data() + begin / piece * size);
     });
     for (std::size_t i = 0; i < parts.size(); ++i) sums[i % size] += parts[i];
     return sums;
 }
 
 // second column m -= sum_j factors[m * n_first + j] first column j
-inline void subtract(const double* first, std::size_t n_first, const double* factors, double* second,
-                     std::size_t n_second, std::size_t length, ThreadPool& pool) {
+template <class Number>
+void subtract(const Number* first, std::size_t n_first, const double* factors, Number* second,
+              std::size_t n_second, std::size_t length, ThreadPool& pool) {
     for_pieces(length, n_first * n_second, pool, [&](std::size_t begin, std::size_t end) {
-        kernels::selected().subtract(first + begin, length, n_first, factors, second + begin, n_second,
-                                     end - begin);
+        kernels_of(first).subtract(first + begin, length, n_first, factors, second + begin, n_second,
+                                   end - begin);
     });
 }
 

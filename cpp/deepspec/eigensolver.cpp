@@ -96,9 +96,11 @@ std::vector<double> start_vector(std::size_t size, std::uint64_t seed) {
 // x -> (2 - L / scale) x on one component; vectors that are known are moved to the far end of the spectrum.
 class ComponentSearch {
   public:
-    ComponentSearch(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
+    ComponentSearch(const Laplacian& laplacian, const Component& component, double tolerance,
+                    ThreadPool& pool)
         : laplacian_(laplacian),
           component_(component),
+          tolerance_(tolerance),
           pool_(pool),
           length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit) {
         std::vector<double> null(size());
@@ -145,6 +147,7 @@ class ComponentSearch {
     std::vector<Candidate> refined(const std::vector<Candidate>& found, const SolverOptions& options) {
         detail_ = Detail::full;
         known_.resize(length_);
+        known_floats_.resize(length_);
         std::vector<double> start;
         for (const Candidate& candidate : found)
             start.insert(start.end(), candidate.vector.begin(), candidate.vector.end());
@@ -156,14 +159,9 @@ class ComponentSearch {
         const auto multiply = [this](const double* x, double* y, std::size_t n_vectors, std::size_t stride) {
             apply(x, y, n_vectors, stride);
         };
-        const auto step = [this](Affinity::Terms terms, const double* x, const double* z, double* out,
-                                 std::size_t n_vectors,
-                                 std::size_t stride) { this->step(terms, x, z, out, n_vectors, stride); };
-        const auto take_out = [this](double* x, std::size_t n_vectors, std::size_t stride) {
-            if (stride == length_) return project(x, n_vectors);
-            for (std::size_t v = 0; v < n_vectors; ++v) take_out_known(x + v * stride);
-        };
-        const SymmetricOperator op{size(), multiply, std::move(start), nearly_right, pool_, step, take_out};
+        const auto multiply_floats = [this](const float* x, float* y, std::size_t n_vectors,
+                                            std::size_t stride) { apply(x, y, n_vectors, stride); };
+        const SymmetricOperator op{size(), multiply, multiply_floats, std::move(start), nearly_right, pool_};
         const RitzPairs pairs = solver(op, count, options);
         n_products_ += pairs.n_products;
         complete_ = complete_ && pairs.values.size() == count;
@@ -210,6 +208,7 @@ class ComponentSearch {
     void add_known(const std::vector<double>& vector) {
         known_.insert(known_.end(), vector.begin(), vector.end());
         known_.resize(known_.size() + length_ - size(), 0.0);
+        known_floats_.assign(known_.begin(), known_.end());
     }
 
     // The components along what is known of `count` vectors that are length_ numbers apart.
@@ -219,14 +218,6 @@ class ComponentSearch {
 
     void subtract_known(const std::vector<double>& along, double* x, std::size_t count) const {
         columns::subtract(known_.data(), known_.size() / length_, along.data(), x, count, length_, pool_);
-    }
-
-    // The same for a vector without padding.
-    void take_out_known(double* x) {
-        padded_.resize(length_, 0.0);
-        std::copy_n(x, size(), padded_.data());
-        project(padded_.data());
-        std::copy_n(padded_.data(), size(), x);
     }
 
     void project(double* x, std::size_t count = 1) const { subtract_known(along_known(x, count), x, count); }
@@ -244,10 +235,10 @@ class ComponentSearch {
 
     // Vectors of length_ numbers, of which the last are zero.
     void apply_padded(const double* x, double* y, std::size_t count) {
-        constexpr double negligible = 1e-14;  // beside vectors of length 1, which a search holds orthogonal
+        const double negligible = 1e-4 * tolerance_;  // beside vectors of length 1
         const std::vector<double> along = along_known(x, count);
         const double* inside = x;
-        if (std::any_of(along.begin(), along.end(), [](double a) { return !(std::abs(a) <= negligible); })) {
+        if (std::any_of(along.begin(), along.end(), [=](double a) { return !(std::abs(a) <= negligible); })) {
             inside_.assign(x, x + count * length_);
             subtract_known(along, inside_.data(), count);
             inside = inside_.data();
@@ -258,47 +249,47 @@ class ComponentSearch {
         for (std::size_t i = 0; i < count * length_; ++i) y[i] -= x[i] - inside[i];
     }
 
-    // out = terms.x x + terms.product (2 - L / scale) x + terms.z z
-    void step(Affinity::Terms terms, const double* x, const double* z, double* out, std::size_t count,
-              std::size_t stride) {
-        if (size() == laplacian_.size())
-            return laplacian_.step({terms.x + 2.0 * terms.product, -terms.product, terms.z}, x, z, out, pool_,
-                                   count, stride);
-        std::vector<double> product(count * stride);
-        apply(x, product.data(), count, stride);
-        for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = v * stride; i < v * stride + size(); ++i)
-                out[i] = terms.x * x[i] + terms.product * product[i] + (z != nullptr ? terms.z * z[i] : 0.0);
-    }
+    static constexpr Affinity::Terms shifted{.x = 2.0, .product = -1.0};
 
     // y = (2 - L / scale) x
     void multiply(const double* x, double* y, std::size_t count) {
         const std::size_t n = laplacian_.size();
-        if (size() == n) {
-            laplacian_.apply(x, y, pool_, count, length_, detail_);
-        } else {
-            full_.resize(count * n, 0.0);
-            product_.resize(count * n);
-            for (std::size_t v = 0; v < count; ++v)
-                for (std::size_t i = 0; i < size(); ++i)
-                    full_[v * n + component_.vertices[i]] = x[v * length_ + i];
-            laplacian_.apply(full_.data(), product_.data(), pool_, count, n, detail_);
-            for (std::size_t v = 0; v < count; ++v)
-                for (std::size_t i = 0; i < size(); ++i)
-                    y[v * length_ + i] = product_[v * n + component_.vertices[i]];
-        }
+        if (size() == n) return laplacian_.combine(shifted, x, y, pool_, count, length_, detail_);
+        full_.resize(count * n, 0.0);
+        product_.resize(count * n);
         for (std::size_t v = 0; v < count; ++v)
-            columns::for_pieces(size(), 2, pool_, [&](std::size_t begin, std::size_t end) {
-                for (std::size_t i = v * length_ + begin; i < v * length_ + end; ++i)
-                    y[i] = 2.0 * x[i] - y[i];
-            });
+            for (std::size_t i = 0; i < size(); ++i)
+                full_[v * n + component_.vertices[i]] = x[v * length_ + i];
+        laplacian_.combine(shifted, full_.data(), product_.data(), pool_, count, n, detail_);
+        for (std::size_t v = 0; v < count; ++v)
+            for (std::size_t i = 0; i < size(); ++i)
+                y[v * length_ + i] = product_[v * n + component_.vertices[i]];
+    }
+
+    // Of floats, which a search in them does not hold more orthogonal to what is known than the product is:
+    // that is taken out of it alone.
+    void apply(const float* x, float* y, std::size_t count, std::size_t stride) {
+        if (size() == laplacian_.size() && stride == length_) {
+            laplacian_.combine(shifted, x, y, pool_, count, length_, detail_);
+            const std::size_t n_known = known_floats_.size() / length_;
+            const std::vector<double> along =
+                columns::dots<float>(known_floats_.data(), n_known, y, count, length_, pool_);
+            columns::subtract(known_floats_.data(), n_known, along.data(), y, count, length_, pool_);
+            return;
+        }
+        std::vector<double> vectors(count * stride), products(count * stride);
+        columns::convert(x, vectors.data(), vectors.size(), pool_);
+        apply(vectors.data(), products.data(), count, stride);
+        columns::convert(products.data(), y, products.size(), pool_);
     }
 
     const Laplacian& laplacian_;
     const Component& component_;
+    double tolerance_;
     ThreadPool& pool_;
     std::size_t length_;                            // of vectors over the component, padded with zeros
     std::vector<double> known_;                     // orthonormal, one after the other
+    std::vector<float> known_floats_;               // the same
     std::vector<double> inside_, padded_, result_;  // over the component, of one application
     std::vector<double> full_, product_;            // over all vertices
     Detail detail_ = Detail::full;
@@ -355,7 +346,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         for (const Component& component : components) {
             const std::size_t count = std::min(k - n_null, component.vertices.size() - 1);
             if (count == 0) continue;
-            ComponentSearch search(laplacian, component, pool);
+            ComponentSearch search(laplacian, component, options.tolerance, pool);
             add(search.smallest(count, solver, options));
             result.n_products += search.n_products();
             complete = complete && search.complete();
@@ -420,11 +411,11 @@ double eigenpairs_bytes(std::size_t n, std::size_t k) {
     return sizeof(double) * std::max(search, dense);
 }
 
-double filtered_eigenpairs_bytes(std::size_t n, std::size_t k) {
+double lean_eigenpairs_bytes(std::size_t n, std::size_t k) {
     const double search =
-        sizeof(double) * static_cast<double>(n) * static_cast<double>(filtered_dimension(k) + 4 * k + 20);
+        sizeof(double) * static_cast<double>(n) * static_cast<double>(lean_dimension(k) + 4 * k + 20);
     // Where the basis is not much smaller than the problem, the other solvers take over.
-    return n < 4 * filtered_dimension(k) ? std::max(search, eigenpairs_bytes(n, k)) : search;
+    return n < 4 * lean_dimension(k) ? std::max(search, eigenpairs_bytes(n, k)) : search;
 }
 
 }  // namespace deepspec

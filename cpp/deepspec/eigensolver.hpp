@@ -15,16 +15,11 @@ namespace deepspec {
 struct SymmetricOperator {
     std::size_t size = 0;
     std::function<void(const double* x, double* y, std::size_t count, std::size_t stride)> apply;
+    // The same in float32, of vectors that have next to nothing along what the operator leaves out.
+    std::function<void(const float* x, float* y, std::size_t count, std::size_t stride)> apply_floats;
     std::vector<double> start;  // vectors, one after the other, of which a solver takes as many as it needs
     bool nearly_right = false;  // they are orthonormal, nearly eigenvectors, and as many as are wanted
     ThreadPool& pool;           // for what a solver does with long vectors beside
-    // Where a solver multiplies polynomials of the operator A. OUT = terms.x X + terms.product A X + terms.z
-    // Z, where X and Z have nothing along what A leaves out, and OUT has little more.
-    std::function<void(Affinity::Terms terms, const double* x, const double* z, double* out,
-                       std::size_t count, std::size_t stride)>
-        step = {};
-    // Takes that out of vectors.
-    std::function<void(double* x, std::size_t count, std::size_t stride)> project = {};
 };
 
 struct SolverOptions {
@@ -57,13 +52,13 @@ constexpr std::size_t krylov_dimension(std::size_t n, std::size_t count) {
 // 2000).
 RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator&, std::size_t count, const SolverOptions&);
 
-// The same with a Chebyshev polynomial of the operator (Zhou and Saad, SIAM J. Matrix Anal. Appl. 29, 2007):
-// a few times as many products for each vector, and a fraction of the vectors to keep orthogonal. For
-// operators whose product costs no more than some tens of operations a row.
-RitzPairs largest_eigenpairs_filtered(const SymmetricOperator&, std::size_t count, const SolverOptions&);
+// The same with few vectors, which it keeps in float32 where the tolerance allows, and with less doubt of
+// values that are nearly equal. For long vectors, and for operators whose product costs no more than some
+// tens of operations a row: keeping many vectors orthogonal would cost more than the products.
+RitzPairs largest_eigenpairs_lean(const SymmetricOperator&, std::size_t count, const SolverOptions&);
 
 // Vectors it holds.
-constexpr std::size_t filtered_dimension(std::size_t count) { return 2 * count + 24; }
+constexpr std::size_t lean_dimension(std::size_t count) { return 2 * count + 44; }
 
 // Spectra's implicitly restarted Lanczos.
 RitzPairs largest_eigenpairs_spectra(const SymmetricOperator&, std::size_t count, const SolverOptions&);
@@ -96,6 +91,6 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
 
 // Bytes smallest_eigenpairs takes beside the affinity.
 double eigenpairs_bytes(std::size_t n, std::size_t k);
-double filtered_eigenpairs_bytes(std::size_t n, std::size_t k);
+double lean_eigenpairs_bytes(std::size_t n, std::size_t k);
 
 }  // namespace deepspec

@@ -4,6 +4,7 @@
 #include "deepspec/krylov.hpp"
 
 namespace deepspec {
+namespace {
 
 using Eigen::Index;
 using Eigen::MatrixXd;
@@ -11,17 +12,25 @@ using Eigen::VectorXd;
 using krylov::Factorization;
 using krylov::RitzProblem;
 
-RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t count,
-                                     const SolverOptions& options) {
+struct Habits {
+    std::size_t dimension;  // of the space at most
+    double margin;          // what residuals may be, in tolerances
+    double distinct;        // how far apart values must be that are told from equal ones, in tolerances
+    double loss;            // of orthogonality that is allowed, in tolerances
+};
+
+template <class Number>
+RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& habits,
+                 const SolverOptions& options) {
     const auto wanted = static_cast<Index>(count), rows = static_cast<Index>(op.size);
-    const Index capacity = std::min(rows, static_cast<Index>(krylov_dimension(op.size, count)));
-    const double target = (op.nearly_right ? 0.9 : 0.75) * options.tolerance;
+    const Index capacity = std::min(rows, static_cast<Index>(habits.dimension));
+    const double target = (op.nearly_right ? 0.9 : habits.margin) * options.tolerance;
     // A block must fit many times.
     const bool in_blocks = 8 * static_cast<Index>(options.block) <= capacity - wanted && capacity < rows;
     const Index width = op.nearly_right ? static_cast<Index>(op.start.size()) / rows
                         : in_blocks     ? static_cast<Index>(options.block)
                                         : 1;
-    Factorization factorization(op, capacity, width);
+    Factorization<Number> factorization(op, capacity, width, habits.loss * options.tolerance);
     RitzPairs result;
     Index next_check = op.nearly_right ? 0 : std::min(capacity, 2 * wanted + 8 * width);
     Index last_check = 0;
@@ -37,6 +46,7 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         const RitzProblem ritz = factorization.ritz();
         const VectorXd residuals = factorization.residuals(ritz.last_rows().rightCols(wanted));
         const double residual = residuals.maxCoeff();
+        if (options.watch != nullptr) (*options.watch)(result.n_products, residual / target);
         const bool converged = residual <= target || size == rows;
         if (converged || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
@@ -45,8 +55,8 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
                 result.values.push_back(ritz.values()[size - wanted + j]);
                 result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
             }
-            result.none_hidden =
-                converged && width > 1 && krylov::all_distinct(result.values, 20.0 * options.tolerance);
+            result.none_hidden = converged && width > 1 &&
+                                 krylov::all_distinct(result.values, habits.distinct * options.tolerance);
             return result;
         }
         // Residuals fall geometrically: the next look is where they should have arrived, and not far away.
@@ -67,6 +77,21 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
         }
         next_check = std::min(next_check, capacity);
     }
+}
+
+}  // namespace
+
+RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t count,
+                                     const SolverOptions& options) {
+    return search<double>(op, count, {krylov_dimension(op.size, count), 0.75, 20.0, 0.0}, options);
+}
+
+RitzPairs largest_eigenpairs_lean(const SymmetricOperator& op, std::size_t count,
+                                  const SolverOptions& options) {
+    const Habits habits{lean_dimension(count), 0.9, 0.1, 0.01};
+    if (op.size < 4 * habits.dimension) return largest_eigenpairs_lanczos(op, count, options);
+    if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
+    return search<double>(op, count, habits, options);
 }
 
 }  // namespace deepspec

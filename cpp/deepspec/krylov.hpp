@@ -1,5 +1,6 @@
 #pragma once
 
+#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <numeric>
 #include <optional>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "deepspec/columns.hpp"
@@ -133,34 +135,51 @@ class RitzProblem {
 };
 
 // An orthonormal basis V with A V = V H + R E^T, where E picks the last block of columns. H is kept whole, so
-// that a basis of Ritz vectors (a thick restart) continues like one of Krylov vectors.
+// that a basis of Ritz vectors (a thick restart) continues like one of Krylov vectors. The basis is kept in
+// the precision of Number.
+//
+// In exact arithmetic a product needs only the last two blocks taken out. With rounding it slowly turns
+// towards the rest of the basis, so that is taken out too: of every product, or, where some `loss` of
+// orthogonality is allowed, of two products after a pause (the recurrence goes on from two blocks; Grcar,
+// Analyses of the Lanczos algorithm, 1981). What they had of it tells how long the pause may be.
+template <class Number>
 class Factorization {
+    using Matrix = Eigen::Matrix<Number, Eigen::Dynamic, Eigen::Dynamic>;
+
   public:
-    Factorization(const SymmetricOperator& op, Index capacity, Index width)
+    Factorization(const SymmetricOperator& op, Index capacity, Index width, double loss)
         : op_(op),
+          allowed_loss_(loss),
+          pause_(loss > 0.0 ? 2 : 0),
           rows_(static_cast<Index>(op.size)),
           memory_(static_cast<std::size_t>(padded(rows_) * capacity)),
           basis_(memory_.data(), padded(rows_), capacity),
           projected_(MatrixXd::Zero(capacity, capacity)),
-          remainder_(MatrixXd::Zero(padded(rows_), width)) {
+          remainder_(Matrix::Zero(padded(rows_), width)) {
         basis_.bottomRows(basis_.rows() - rows_).setZero();
-        remainder_.topRows(rows_) = MatrixXd::Map(op.start.data(), rows_, width);
+        remainder_.topRows(rows_) = MatrixXd::Map(op.start.data(), rows_, width).template cast<Number>();
+        remainder_gram_ = gram(0, width);
     }
 
     Index rows() const { return rows_; }
     Index width() const { return remainder_.cols(); }
     Index size() const { return size_; }
     bool full() const { return size_ + width() > basis_.cols(); }
-    // The Ritz vectors of the `count` largest values, one in a column.
+    // The Ritz vectors of the `count` largest values, one in a column, orthonormal in double.
     MatrixXd largest_vectors(const RitzProblem& ritz, Index count) const {
-        const MatrixXd coefficients = ritz.largest_vectors(count);
+        const Matrix coefficients = ritz.largest_vectors(count).template cast<Number>();
         MatrixXd vectors(rows_, count);
         const auto columns = static_cast<std::size_t>(size_ * count);
         columns::for_pieces(
             static_cast<std::size_t>(rows_), columns, op_.pool, [&](std::size_t begin, std::size_t end) {
                 const auto first = static_cast<Index>(begin), n = static_cast<Index>(end - begin);
-                vectors.middleRows(first, n) = basis_.block(first, 0, n, size_) * coefficients;
+                const Matrix rows = basis_.block(first, 0, n, size_) * coefficients;
+                vectors.middleRows(first, n) = rows.template cast<double>();
             });
+        if (allowed_loss_ > 0.0) {
+            const Eigen::LLT<MatrixXd> root(vectors.transpose() * vectors);
+            root.matrixU().solveInPlace<Eigen::OnTheRight>(vectors);
+        }
         return vectors;
     }
     auto projected() const { return projected_.topLeftCorner(size_, size_); }
@@ -169,50 +188,71 @@ class Factorization {
 
     // |A V s - V H s| for unit vectors s whose last rows these are.
     VectorXd residuals(const MatrixXd& last_rows) const {
-        const MatrixXd gram = dots(remainder_.data(), width(), remainder_.data(), width());
-        return last_rows.cwiseProduct(gram * last_rows).colwise().sum().cwiseMax(0.0).cwiseSqrt();
+        return last_rows.cwiseProduct(remainder_gram_ * last_rows).colwise().sum().cwiseMax(0.0).cwiseSqrt();
     }
 
     // Adds the remainder's directions to the basis, or where nothing remains of one a direction of its own.
     void extend() {
         const Index first = size_;
-        for (Index c = 0; c < width(); ++c) append(c, first);
-        op_.apply(basis_.col(first).data(), remainder_.data(), static_cast<std::size_t>(width()),
-                  static_cast<std::size_t>(basis_.rows()));
+        if (!append_together())
+            for (Index c = 0; c < width(); ++c) append(c, first);
+        multiply(basis_.col(first).data());
         MatrixXd coefficients = MatrixXd::Zero(size_, width());
         // Most of a product lies along the last two blocks. Without them, little is left to lose digits of.
         const Index near = std::max<Index>(0, size_ - 2 * width());
-        coefficients.bottomRows(size_ - near) = take_out(near, 0, width()).coefficients;
-        orthogonalize(0, width(), coefficients);
+        coefficients.bottomRows(size_ - near) = take_out(near, 0, width());
+        if (left_of_pause_ > 0) remainder_gram_ = gram(0, width());
+        if (left_of_pause_ > 0 && is_precise(coefficients)) {
+            --left_of_pause_;
+        } else {
+            left_of_pause_ = 0;
+            const double taken = orthogonalize(0, width(), coefficients, remainder_gram_);
+            if (n_orthogonal_ == 0 && paused_) adapt_pause(taken);
+            if (++n_orthogonal_ == 2) pause();
+        }
         projected_.block(0, first, size_, width()) = coefficients;
         projected_.block(first, 0, width(), size_) = coefficients.transpose();
     }
 
     // Keeps the Ritz vectors of the `count` largest values alone.
     void restart(const RitzProblem& ritz, Index count) {
-        const MatrixXd coefficients = ritz.largest_vectors(count);
+        const Matrix coefficients = ritz.largest_vectors(count).template cast<Number>();
         const auto columns = static_cast<std::size_t>(size_ * count);
         columns::for_pieces(length(), columns, op_.pool, [&](std::size_t begin, std::size_t end) {
             auto rows = basis_.middleRows(static_cast<Index>(begin), static_cast<Index>(end - begin));
-            const MatrixXd kept = rows.leftCols(size_) * coefficients;
+            const Matrix kept = rows.leftCols(size_) * coefficients;
             rows.leftCols(count) = kept;
         });
         size_ = count;
         projected_.setZero();
         projected_.diagonal().head(size_) = ritz.values().tail(size_);
         restarted_ = true;
+        left_of_pause_ = n_orthogonal_ = 0;
+        paused_ = false;
     }
 
   private:
-    static constexpr double breakdown = 1e-12;  // beside an operator of norm 2
+    static constexpr double mostly = 0.866;  // of a column, which leaves half of its length
+
+    // Beside an operator of norm 2, and above what rounding leaves.
+    static constexpr double breakdown = std::is_same_v<Number, double> ? 1e-12 : 1e-6;
 
     static Index padded(Index rows) {
         constexpr auto unit = static_cast<Index>(kernels::length_unit);
         return (rows + unit - 1) / unit * unit;
     }
 
+    // The remainder becomes the product of a block of the basis.
+    void multiply(const Number* block) {
+        const auto count = static_cast<std::size_t>(width());
+        if constexpr (std::is_same_v<Number, double>)
+            op_.apply(block, remainder_.data(), count, length());
+        else
+            op_.apply_floats(block, remainder_.data(), count, length());
+    }
+
     // The dot products of columns as high as the basis, n_first of them with n_second.
-    MatrixXd dots(const double* first, Index n_first, const double* second, Index n_second) const {
+    MatrixXd dots(const Number* first, Index n_first, const Number* second, Index n_second) const {
         const std::vector<double> products =
             columns::dots(first, static_cast<std::size_t>(n_first), second,
                           static_cast<std::size_t>(n_second), length(), op_.pool);
@@ -221,63 +261,114 @@ class Factorization {
 
     std::size_t length() const { return static_cast<std::size_t>(basis_.rows()); }
 
-    struct Taken {
-        MatrixXd coefficients;
-        double least_left = 1.0;  // of a column's length
-    };
+    // The dot products of `count` columns of the remainder with each other.
+    MatrixXd gram(Index column, Index count) const {
+        const Number* const x = remainder_.col(column).data();
+        return dots(x, count, x, count);
+    }
 
-    // Takes the directions of the basis from `first` on out of `count` columns of the remainder.
-    Taken take_out(Index first, Index column, Index count) {
-        const double* const basis = basis_.data() + static_cast<std::size_t>(first) * length();
-        double* const x = remainder_.col(column).data();
-        Taken taken{dots(basis, size_ - first, x, count)};
-        columns::subtract(basis, static_cast<std::size_t>(size_ - first), taken.coefficients.data(), x,
+    // Takes the directions of the basis from `first` on out of `count` columns of the remainder, and returns
+    // how much of each there was.
+    MatrixXd take_out(Index first, Index column, Index count) {
+        const Number* const basis = basis_.data() + static_cast<std::size_t>(first) * length();
+        Number* const x = remainder_.col(column).data();
+        MatrixXd taken = dots(basis, size_ - first, x, count);
+        columns::subtract(basis, static_cast<std::size_t>(size_ - first), taken.data(), x,
                           static_cast<std::size_t>(count), length(), op_.pool);
-        for (Index c = 0; c < count; ++c) {
-            const double left = norm(column + c);
-            const double before = std::hypot(left, taken.coefficients.col(c).norm());
-            if (left > breakdown) taken.least_left = std::min(taken.least_left, left / before);
-        }
         return taken;
     }
 
     // Takes the basis out of `count` columns of the remainder and adds what was taken to the coefficients;
     // again where that was most of one, since rounding is then as large as what is left (Daniel, Gragg,
-    // Kaufman and Stewart, Math. Comp. 30, 1976).
-    void orthogonalize(Index column, Index count, MatrixXd& coefficients) {
+    // Kaufman and Stewart, Math. Comp. 30, 1976). Returns the largest part there was, of a column's length.
+    // `left` becomes the Gram matrix of what is left.
+    double orthogonalize(Index column, Index count, MatrixXd& coefficients, MatrixXd& left) {
+        double first = -1.0;
         for (;;) {
-            const Taken taken = take_out(0, column, count);
-            coefficients += taken.coefficients;
-            if (taken.least_left >= 0.5) return;
+            const MatrixXd taken = take_out(0, column, count);
+            coefficients += taken;
+            left = gram(column, count);
+            double largest = 0.0;
+            for (Index c = 0; c < count; ++c) {
+                const double rest = left(c, c), part = taken.col(c).squaredNorm();
+                if (rest > breakdown * breakdown)
+                    largest = std::max(largest, std::sqrt(part / (part + rest)));
+            }
+            if (first < 0.0) first = largest;
+            if (largest <= mostly) return first;
         }
+    }
+
+    void orthogonalize(Index column) {
+        MatrixXd coefficients = MatrixXd::Zero(size_, 1), left;
+        orthogonalize(column, 1, coefficients, left);
+    }
+
+    // Whether rounding of products with so much along the basis is far below what may be lost.
+    bool is_precise(const MatrixXd& coefficients) const {
+        constexpr double rounding = std::numeric_limits<Number>::epsilon();
+        const auto before = coefficients.colwise().norm().array();
+        const auto left = remainder_gram_.diagonal().transpose().array().sqrt();
+        return (rounding * before <= 0.1 * allowed_loss_ * left).all();
+    }
+
+    void pause() {
+        left_of_pause_ = pause_;
+        paused_ = pause_ > 0;
+        n_orthogonal_ = 0;
+    }
+
+    void adapt_pause(double loss) {
+        constexpr Index longest = 6;
+        if (loss > allowed_loss_) pause_ /= 2;
+        if (loss < 0.1 * allowed_loss_) pause_ = std::min(pause_ + 1, longest);
+    }
+
+    // Adds the remainder's columns, made orthonormal by their dot products (Cholesky's factors of them);
+    // false where these are not precise enough, for columns that vanish or are nearly parallel.
+    bool append_together() {
+        const Eigen::LLT<MatrixXd> root(remainder_gram_);
+        const MatrixXd lower = root.matrixL();
+        const auto lengths = remainder_gram_.diagonal().cwiseSqrt().array();
+        if (root.info() != Eigen::Success || !(lengths > breakdown).all() ||
+            !(lower.diagonal().array() >= 0.5 * lengths).all())
+            return false;
+        MatrixXd inverse = MatrixXd::Identity(width(), width());
+        lower.transpose().triangularView<Eigen::Upper>().solveInPlace(inverse);
+        const Matrix factors = inverse.template cast<Number>();
+        columns::for_pieces(length(), static_cast<std::size_t>(2 * width()), op_.pool,
+                            [&](std::size_t begin, std::size_t end) {
+                                const auto at = static_cast<Index>(begin),
+                                           n = static_cast<Index>(end - begin);
+                                basis_.block(at, size_, n, width()).noalias() =
+                                    remainder_.middleRows(at, n).lazyProduct(factors);
+                            });
+        size_ += width();
+        return true;
     }
 
     // The block's earlier columns, from `first` on, are in the basis already; what was there before is out.
     void append(Index c, Index first) {
-        if (c > 0 && take_out(first, c, 1).least_left < 0.5) {
-            MatrixXd ignored = MatrixXd::Zero(size_, 1);
-            orthogonalize(c, 1, ignored);
+        if (c > 0) {
+            take_out(first, c, 1);
+            orthogonalize(c);
         }
         double length = norm(c);
         while (!(length > breakdown)) {
             start_afresh(c);
             length = norm(c);
         }
-        basis_.col(size_) = remainder_.col(c) / length;
+        basis_.col(size_) = remainder_.col(c) * static_cast<Number>(1.0 / length);
         ++size_;
     }
 
     // Puts another direction, orthogonal to the basis, in a remainder's place. H stays whole.
     void start_afresh(Index c) {
-        remainder_.col(c).head(rows_) = fresh_direction();
-        MatrixXd ignored = MatrixXd::Zero(size_, 1);
-        orthogonalize(c, 1, ignored);
+        remainder_.col(c).head(rows_) = fresh_direction().template cast<Number>();
+        orthogonalize(c);
     }
 
-    double norm(Index c) const {
-        const double* const column = remainder_.col(c).data();
-        return std::sqrt(dots(column, 1, column, 1)(0, 0));
-    }
+    double norm(Index c) const { return std::sqrt(gram(c, 1)(0, 0)); }
 
     // Any vector does that no earlier one is parallel to: the start, reversed and shifted.
     VectorXd fresh_direction() {
@@ -290,10 +381,15 @@ class Factorization {
     }
 
     const SymmetricOperator& op_;
+    double allowed_loss_;  // of orthogonality
+    Index pause_, left_of_pause_ = 0, n_orthogonal_ = 0;
+    bool paused_ = false;
     Index rows_;             // below them, the vectors are padded with zeros
-    Buffer<double> memory_;  // of the basis: large pages, which are kept for the next search
-    Eigen::Map<MatrixXd> basis_;
-    MatrixXd projected_, remainder_;
+    Buffer<Number> memory_;  // of the basis: large pages, which are kept for the next search
+    Eigen::Map<Matrix> basis_;
+    MatrixXd projected_;
+    Matrix remainder_;
+    MatrixXd remainder_gram_;
     Index size_ = 0;
     Index n_fresh_ = 0;
     bool restarted_ = false;

@@ -54,8 +54,8 @@ std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, 
 
 }  // namespace
 
-void Affinity::step(const double* f, Terms terms, const double* x, const double* z, double* out,
-                    ThreadPool& pool, std::size_t count, std::size_t stride, Detail detail) const {
+void Affinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                       std::size_t count, std::size_t stride, Detail detail) const {
     const std::size_t n = size();
     Buffer<double> weighted(count * n), products(count * n);
     const auto for_rows = [&](const auto& body) {
@@ -67,9 +67,17 @@ void Affinity::step(const double* f, Terms terms, const double* x, const double*
     for_rows([&](std::size_t own, std::size_t at, double factor) { weighted.data()[own] = factor * x[at]; });
     multiply(weighted.data(), products.data(), pool, count, n, detail);
     for_rows([&](std::size_t own, std::size_t at, double factor) {
-        out[at] = terms.x * x[at] + terms.product * factor * products.data()[own] +
-                  (z != nullptr ? terms.z * z[at] : 0.0);
+        y[at] = terms.x * x[at] + terms.product * factor * products.data()[own];
     });
+}
+
+void Affinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
+                       std::size_t count, std::size_t stride, Detail detail) const {
+    const std::size_t n = size();
+    Buffer<double> vectors(count * n), result(count * n);
+    for (std::size_t v = 0; v < count; ++v) columns::convert(x + v * stride, vectors.data() + v * n, n, pool);
+    combine(terms, f, vectors.data(), result.data(), pool, count, n, detail);
+    for (std::size_t v = 0; v < count; ++v) columns::convert(result.data() + v * n, y + v * stride, n, pool);
 }
 
 FusedAffinity::FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
@@ -196,26 +204,34 @@ Laplacian::Laplacian(const Affinity& affinity, LaplacianKind kind, ThreadPool& p
 
 void Laplacian::apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                       Detail detail) const {
-    step({.product = 1.0}, x, nullptr, y, pool, count, stride, detail);
+    combine({.product = 1.0}, x, y, pool, count, stride, detail);
 }
 
-void Laplacian::step(Affinity::Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
-                     std::size_t count, std::size_t stride, Detail detail) const {
+template <class Number>
+void Laplacian::combine(Affinity::Terms terms, const Number* x, Number* y, ThreadPool& pool,
+                        std::size_t count, std::size_t stride, Detail detail) const {
     if (kind_ == LaplacianKind::normalized)
-        return affinity_.step(factors_.data(), {terms.x + terms.product, -terms.product, terms.z}, x, z, out,
-                              pool, count, stride, detail);
+        return affinity_.combine({terms.x + terms.product, -terms.product}, factors_.data(), x, y, pool,
+                                 count, stride, detail);
     const std::size_t n = size();
-    Buffer<double> products(count * stride);
-    affinity_.multiply(x, products.data(), pool, count, stride, detail);
+    Buffer<Number> products(count * stride);
+    affinity_.combine({.product = 1.0}, factors_.data(), x, products.data(), pool, count, stride, detail);
     for (std::size_t v = 0; v < count; ++v)
         columns::for_pieces(n, 4, pool, [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i) {
                 const std::size_t at = v * stride + i;
-                const double lx = (degrees_[i] * x[at] - products.data()[at]) / scale_;
-                out[at] = terms.x * x[at] + terms.product * lx + (z != nullptr ? terms.z * z[at] : 0.0);
+                const auto xi = static_cast<double>(x[at]),
+                           product = static_cast<double>(products.data()[at]);
+                y[at] =
+                    static_cast<Number>(terms.x * xi + terms.product * (degrees_[i] * xi - product) / scale_);
             }
         });
 }
+
+template void Laplacian::combine(Affinity::Terms, const float*, float*, ThreadPool&, std::size_t, std::size_t,
+                                 Detail) const;
+template void Laplacian::combine(Affinity::Terms, const double*, double*, ThreadPool&, std::size_t,
+                                 std::size_t, Detail) const;
 
 bool Laplacian::tolerates(Entries entries, double tolerance) const {
     if (entries == Entries::float32 || entries == Entries::bits) return true;

@@ -24,15 +24,16 @@ class Affinity {
 
     void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, size()); }
 
-    // What is added up in a step; F is a diagonal matrix.
+    // What vectors and their products are multiplied by before they are added.
     struct Terms {
-        double x = 0.0, product = 0.0, z = 0.0;
+        double x = 0.0, product = 0.0;
     };
 
-    // OUT = terms.x X + terms.product F W F X + terms.z Z, vectors as above; OUT may be Z. Z may be null.
-    virtual void step(const double* f, Terms terms, const double* x, const double* z, double* out,
-                      ThreadPool& pool, std::size_t count, std::size_t stride,
-                      Detail detail = Detail::full) const;
+    // Y = terms.x X + terms.product F W F X, vectors as above; F is a diagonal matrix.
+    virtual void combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
+    virtual void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
+                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
 
     // visit(i, j, entry) for positive entries (or less than them), enough of them to tell what is connected.
     // Ends when it returns false.
@@ -111,10 +112,10 @@ class Laplacian {
     void apply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                Detail detail = Detail::full) const;
 
-    // OUT = terms.x X + terms.product L X / scale + terms.z Z: as Affinity's step, with the Laplacian in W's
-    // place.
-    void step(Affinity::Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
-              std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
+    // Y = terms.x X + terms.product L X / scale, of floats or doubles
+    template <class Number>
+    void combine(Affinity::Terms terms, const Number* x, Number* y, ThreadPool& pool, std::size_t count,
+                 std::size_t stride, Detail detail = Detail::full) const;
 
     // Whether the errors of W's entries, kept so, stay below half of an eigensolver's tolerance, or for
     // fixed8 of coarse_tolerance. They are spread evenly over a digit's unit, so as a symmetric random matrix

@@ -254,16 +254,16 @@ PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weigh
                                     " rows");
 }
 
-template <class Finish>
-void PixelAffinity::multiply_two(const double* f, const double* first, const double* second, ThreadPool& pool,
+template <class Number, class Finish>
+void PixelAffinity::multiply_two(const double* f, const Number* first, const Number* second, ThreadPool& pool,
                                  Finish finish) const {
     const std::size_t n = size();
     Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
     pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
             const double factor = f != nullptr ? f[i] : 1.0;
-            pairs.data()[2 * i] = static_cast<float>(factor * first[i]);
-            pairs.data()[2 * i + 1] = static_cast<float>(factor * second[i]);
+            pairs.data()[2 * i] = static_cast<float>(factor * static_cast<double>(first[i]));
+            pairs.data()[2 * i + 1] = static_cast<float>(factor * static_cast<double>(second[i]));
         }
     });
     Buffer<float> of_features(features_ != nullptr ? 2 * n : 0);
@@ -298,18 +298,29 @@ void PixelAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::
     }
 }
 
-void PixelAffinity::step(const double* f, Terms terms, const double* x, const double* z, double* out,
-                         ThreadPool& pool, std::size_t count, std::size_t stride, Detail) const {
+template <class Number>
+void PixelAffinity::combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
+                                std::size_t count, std::size_t stride) const {
     for (std::size_t v = 0; v < count; v += 2) {
         const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
-        const auto finish = [&](std::size_t at, double factor, double sum) {
-            out[at] = terms.x * x[at] + terms.product * factor * sum + (z != nullptr ? terms.z * z[at] : 0.0);
-        };
         multiply_two(f, x + first, x + second, pool, [&](std::size_t i, const std::array<double, 2>& sums) {
-            finish(first + i, f[i], sums[0]);
-            if (second != first) finish(second + i, f[i], sums[1]);
+            const double factor = terms.product * f[i];
+            y[first + i] =
+                static_cast<Number>(terms.x * static_cast<double>(x[first + i]) + factor * sums[0]);
+            y[second + i] =
+                static_cast<Number>(terms.x * static_cast<double>(x[second + i]) + factor * sums[1]);
         });
     }
+}
+
+void PixelAffinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                            std::size_t count, std::size_t stride, Detail) const {
+    combine_all(terms, f, x, y, pool, count, stride);
+}
+
+void PixelAffinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
+                            std::size_t count, std::size_t stride, Detail) const {
+    combine_all(terms, f, x, y, pool, count, stride);
 }
 
 double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled) {

@@ -133,8 +133,10 @@ class PixelAffinity : public Affinity {
     using Affinity::multiply;
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                   Detail detail = Detail::full) const override;
-    void step(const double* f, Terms terms, const double* x, const double* z, double* out, ThreadPool& pool,
-              std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
+    void combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                 std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
+    void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool, std::size_t count,
+                 std::size_t stride, Detail detail = Detail::full) const override;
     void visit_edges(const Visit& visit) const override;
 
     // Bytes a product takes, and the places of the vertices between cells.
@@ -143,9 +145,13 @@ class PixelAffinity : public Affinity {
   private:
     // finish(vertex, the vertex's two entries of W F X), for two vectors, the second one perhaps the first. F
     // may be null: no factors.
-    template <class Finish>
-    void multiply_two(const double* f, const double* first, const double* second, ThreadPool& pool,
+    template <class Number, class Finish>
+    void multiply_two(const double* f, const Number* first, const Number* second, ThreadPool& pool,
                       Finish finish) const;
+
+    template <class Number>
+    void combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
+                     std::size_t count, std::size_t stride) const;
 
     const PixelFeatures* features_;
     double feature_weight_;

@@ -323,9 +323,8 @@ void try_laplacian(Random& random) {
 void try_eigenpairs(Random& random) {
     const std::size_t n = random.chance(0.5) ? random.size(1, 300) : random.between(129, 300);
     const Problem problem(n, random);
-    const Solver solver =
-        random.pick({Solver{largest_eigenpairs_lanczos}, Solver{largest_eigenpairs_lanczos},
-                     Solver{largest_eigenpairs_filtered}, Solver{largest_eigenpairs_spectra}});
+    const Solver solver = random.pick({Solver{largest_eigenpairs_lanczos}, Solver{largest_eigenpairs_lanczos},
+                                       Solver{largest_eigenpairs_lean}, Solver{largest_eigenpairs_spectra}});
     try_solver(problem.affinity(), problem.w, problem.kind, solver, random);
 }
 

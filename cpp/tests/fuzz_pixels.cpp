@@ -131,8 +131,8 @@ void try_pixels(Random& random) {
     check_product(affinity, w, random);
     check_edges(affinity, w);
     try_solver(affinity, positive_part(w),
-               random.pick({LaplacianKind::normalized, LaplacianKind::unnormalized}),
-               largest_eigenpairs_filtered, random);
+               random.pick({LaplacianKind::normalized, LaplacianKind::unnormalized}), largest_eigenpairs_lean,
+               random);
 }
 
 }  // namespace fuzz

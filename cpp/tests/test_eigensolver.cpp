@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "check.hpp"
@@ -18,7 +19,7 @@ using namespace deepspec;
 namespace {
 
 constexpr LaplacianKind kinds[] = {LaplacianKind::normalized, LaplacianKind::unnormalized};
-const Solver solvers[] = {find_solver("native"), find_solver("spectra"), largest_eigenpairs_filtered};
+const Solver solvers[] = {find_solver("native"), find_solver("spectra"), largest_eigenpairs_lean};
 
 struct Problem {
     LaplacianKind kind = LaplacianKind::normalized;
@@ -215,7 +216,7 @@ void disconnected_graphs() {
     };
     // Two vertices have no edge.
     // Equal components have every eigenvalue twice.
-    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_filtered}})
+    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_lean}})
         for (const std::size_t n : {150u, 250u}) {
             const std::vector<graphs::Edge> long_path = graphs::path(n);
             const Problem problem{.solver = solver};
@@ -318,7 +319,7 @@ void solvers_agree() {
 
 void threads_leave_no_trace() {
     const PhotographLike photograph(30, 33);
-    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_filtered}}) {
+    for (const Solver solver : {find_solver("auto"), Solver{largest_eigenpairs_lean}}) {
         const Problem problem{.solver = solver};
         const Eigenpairs expected = FusedProblem(photograph, 10.0, 1).solve(5, problem);
         CHECK(expected.converged);
@@ -350,15 +351,16 @@ struct Diagonal {
     ThreadPool pool{2};
 
     SymmetricOperator as_operator() {
-        const auto apply = [this](const double* x, double* y, std::size_t count, std::size_t stride) {
+        const auto apply = [this](const auto* x, auto* y, std::size_t count, std::size_t stride) {
             for (std::size_t v = 0; v < count; ++v)
                 for (std::size_t i = 0; i < entries.size(); ++i)
-                    y[v * stride + i] = entries[i] * x[v * stride + i];
+                    y[v * stride + i] = static_cast<std::decay_t<decltype(*y)>>(
+                        entries[i] * static_cast<double>(x[v * stride + i]));
         };
         std::mt19937 random(9);
         std::vector<double> start(3 * entries.size());
         for (double& entry : start) entry = std::uniform_real_distribution(-1.0, 1.0)(random);
-        return {entries.size(), apply, start, false, pool};
+        return {entries.size(), apply, apply, start, false, pool};
     }
 };
 
@@ -387,12 +389,12 @@ std::vector<double> crowded_values(std::size_t n) {
     return values;
 }
 
-void filtered_search_of_an_operator() {
+void lean_search_of_an_operator() {
     Diagonal diagonal{crowded_values(3000)};
     for (const std::size_t count : {1u, 6u, 15u})
         for (const double tolerance : {1e-3, 1e-5, 1e-8}) {
             const SolverOptions options = in_blocks({tolerance});
-            const RitzPairs pairs = largest_eigenpairs_filtered(diagonal.as_operator(), count, options);
+            const RitzPairs pairs = largest_eigenpairs_lean(diagonal.as_operator(), count, options);
             CHECK_EQUAL(pairs.values.size(), count);
             check_pairs(diagonal, pairs, tolerance);
             for (std::size_t j = 0; j < pairs.values.size(); ++j)
@@ -401,14 +403,14 @@ void filtered_search_of_an_operator() {
 }
 
 // However few the products are: what is given is right, and what is not is said to be missing.
-void filtered_search_ends_with_what_converged() {
+void lean_search_ends_with_what_converged() {
     Diagonal diagonal{crowded_values(3000)};
     std::size_t last = 0;
     for (const std::size_t max_products : {1u, 100u, 200u, 300u, 400u, 600u, 4000u}) {
         const SolverOptions options = in_blocks({1e-5, max_products});
-        const RitzPairs pairs = largest_eigenpairs_filtered(diagonal.as_operator(), 15, options);
+        const RitzPairs pairs = largest_eigenpairs_lean(diagonal.as_operator(), 15, options);
         check_pairs(diagonal, pairs, 1e-5);
-        CHECK(pairs.n_products <= std::max<std::size_t>(max_products, 54 + 3 * 17) + 15 + 3 * 3);
+        CHECK(pairs.n_products <= std::max<std::size_t>(max_products, 15) + 3);
         CHECK(pairs.values.size() >= last);
         last = pairs.values.size();
         if (max_products == 1) CHECK_EQUAL(last, 0u);
@@ -416,7 +418,7 @@ void filtered_search_ends_with_what_converged() {
     CHECK_EQUAL(last, 15u);
 }
 
-void filtered_search_tells_how_far_it_is() {
+void a_search_tells_how_far_it_is() {
     const SparseMatrix path = graphs::from_edges(1000, graphs::path(1000));
     std::vector<std::size_t> products;
     double excess = 0.0;
@@ -426,7 +428,7 @@ void filtered_search_tells_how_far_it_is() {
         products.push_back(n_products);
         excess = above;
     };
-    const Problem problem{.options = {.watch = &watch}, .solver = largest_eigenpairs_filtered};
+    const Problem problem{.options = {.watch = &watch}, .solver = largest_eigenpairs_lean};
     ThreadPool pool(2);
     const FusedAffinity affinity(nullptr, path.view(), 1.0);
     const Laplacian laplacian(affinity, problem.kind, pool);
@@ -446,7 +448,7 @@ void wide_blocks() {
     std::mt19937 random(10);
     op.start.resize(40 * op.size);
     for (double& entry : op.start) entry = std::uniform_real_distribution(-1.0, 1.0)(random);
-    for (const Solver solver : {find_solver("native"), Solver{largest_eigenpairs_filtered}})
+    for (const Solver solver : {find_solver("native"), Solver{largest_eigenpairs_lean}})
         for (const std::size_t width : {4u, 8u, 40u}) {
             const RitzPairs pairs = solver(op, 3, {.block = width});
             CHECK_EQUAL(pairs.values.size(), 3u);
@@ -487,10 +489,10 @@ int main() {
         solvers_agree();
         threads_leave_no_trace();
         says_when_not_converged();
-        filtered_search_of_an_operator();
-        filtered_search_ends_with_what_converged();
+        lean_search_of_an_operator();
+        lean_search_ends_with_what_converged();
     }
-    filtered_search_tells_how_far_it_is();
+    a_search_tells_how_far_it_is();
     wide_blocks();
     a_search_can_be_cancelled();
     wrong_arguments();

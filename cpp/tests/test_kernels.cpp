@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -334,27 +335,32 @@ void check_ranks(const Kernels& kernels, std::size_t count, std::size_t least, s
 }
 
 // dots and subtract, beside sums one after the other.
-void check_long_vectors(const Kernels& kernels, std::size_t count, std::size_t n_x, std::size_t length) {
+template <class Number>
+void check_long_vectors(const deepspec::kernels::LongVectors<Number>& kernels, std::size_t count,
+                        std::size_t n_x, std::size_t length) {
+    constexpr double rounding = std::numeric_limits<Number>::epsilon();
     const std::size_t stride = length + deepspec::kernels::length_unit;
     std::mt19937 random(10);
     std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-    std::vector<double> vectors(count * stride), x(n_x * stride), factors(count * n_x),
-        products(count * n_x, NAN);
-    for (std::vector<double>* numbers : {&vectors, &x, &factors})
-        for (double& number : *numbers) number = uniform(random);
+    std::vector<Number> vectors(count * stride), x(n_x * stride);
+    std::vector<double> factors(count * n_x), products(count * n_x, NAN);
+    for (std::vector<Number>* numbers : {&vectors, &x})
+        for (Number& number : *numbers) number = static_cast<Number>(uniform(random));
+    for (double& factor : factors) factor = uniform(random);
     kernels.dots(vectors.data(), stride, count, x.data(), n_x, length, products.data());
-    std::vector<double> expected = x;
+    std::vector<double> expected(x.begin(), x.end());
     for (std::size_t m = 0; m < n_x; ++m)
         for (std::size_t j = 0; j < count; ++j) {
             double product = 0.0;
             for (std::size_t i = 0; i < length; ++i) {
-                product += vectors[j * stride + i] * x[m * stride + i];
-                expected[m * stride + i] -= factors[m * count + j] * vectors[j * stride + i];
+                const auto number = static_cast<double>(vectors[j * stride + i]);
+                product += number * static_cast<double>(x[m * stride + i]);
+                expected[m * stride + i] -= factors[m * count + j] * number;
             }
-            CHECK_NEAR(products[m * count + j], product, 1e-15 * static_cast<double>(length));
+            CHECK_NEAR(products[m * count + j], product, 4.5 * rounding * static_cast<double>(length));
         }
     kernels.subtract(vectors.data(), stride, count, factors.data(), x.data(), n_x, length);
-    for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(x[i], expected[i], 1e-14);
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(x[i], expected[i], 45.0 * rounding);
 }
 
 }  // namespace
@@ -371,9 +377,12 @@ int main() {
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
     for (const float least : {0.0f, -HUGE_VALF}) check_blend(kernels, least);
-    for (const std::size_t length : {8u, 16u, 24u, 1024u, 1032u, 3000u})
+    for (const std::size_t length : {16u, 32u, 48u, 1024u, 1040u, 3008u})
         for (const std::size_t count : {0u, 1u, 3u, 4u, 9u})
-            for (const std::size_t n_x : {1u, 2u, 3u}) check_long_vectors(kernels, count, n_x, length);
+            for (const std::size_t n_x : {1u, 2u, 3u}) {
+                check_long_vectors(kernels.long_floats, count, n_x, length);
+                check_long_vectors(kernels.long_doubles, count, n_x, length);
+            }
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f})
             for (const float least : {0.0f, -HUGE_VALF})

@@ -120,9 +120,9 @@ void check_products(const PixelFeatures& features, const Matrix& expected) {
     check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
 }
 
-// What any affinity does in a step, by its products.
-struct PlainStep : Affinity {
-    explicit PlainStep(const Affinity& whole) : affinity(whole) {}
+// What any affinity does, by its products.
+struct Plain : Affinity {
+    explicit Plain(const Affinity& whole) : affinity(whole) {}
     std::size_t size() const override { return affinity.size(); }
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                   Detail detail) const override {
@@ -132,8 +132,8 @@ struct PlainStep : Affinity {
     const Affinity& affinity;
 };
 
-// In one go or by products, in another's place or not.
-void check_steps(const PixelAffinity& affinity) {
+// In one go or by products, of doubles or floats.
+void check_combinations(const PixelAffinity& affinity) {
     const std::size_t n = affinity.size();
     std::mt19937 random(11);
     const auto drawn = [&](std::size_t size, double least) {
@@ -141,20 +141,24 @@ void check_steps(const PixelAffinity& affinity) {
         for (double& number : numbers) number = std::uniform_real_distribution(least, 1.0)(random);
         return numbers;
     };
-    const Affinity::Terms terms{-0.3, 1.7, 0.6};
+    const Affinity::Terms terms{-0.3, 1.7};
     for (const std::size_t count : {1u, 2u, 3u}) {
         const std::size_t stride = n + 5;
-        const std::vector<double> f = drawn(n, 0.1), x = drawn(count * stride, -1.0),
-                                  z = drawn(count * stride, -1.0);
-        std::vector<double> expected(count * stride, 0.0), without = expected, in_place = z;
+        const std::vector<double> f = drawn(n, 0.1), x = drawn(count * stride, -1.0);
+        const std::vector<float> x_floats(x.begin(), x.end());
+        std::vector<double> expected(count * stride), found = expected;
+        std::vector<float> expected_floats(count * stride), found_floats = expected_floats;
         ThreadPool pool(3);
-        PlainStep(affinity).step(f.data(), terms, x.data(), z.data(), expected.data(), pool, count, stride);
-        affinity.step(f.data(), terms, x.data(), in_place.data(), in_place.data(), pool, count, stride);
-        affinity.step(f.data(), terms, x.data(), nullptr, without.data(), pool, count, stride);
+        const Plain plain(affinity);
+        plain.combine(terms, f.data(), x.data(), expected.data(), pool, count, stride);
+        plain.combine(terms, f.data(), x_floats.data(), expected_floats.data(), pool, count, stride);
+        affinity.combine(terms, f.data(), x.data(), found.data(), pool, count, stride);
+        affinity.combine(terms, f.data(), x_floats.data(), found_floats.data(), pool, count, stride);
         for (std::size_t v = 0; v < count; ++v)
             for (std::size_t i = v * stride; i < v * stride + n; ++i) {
-                CHECK_NEAR(in_place[i], expected[i], 1e-4);
-                CHECK_NEAR(without[i] + terms.z * z[i], expected[i], 1e-4);
+                CHECK_NEAR(found[i], expected[i], 1e-4);
+                CHECK_NEAR(expected_floats[i], expected[i], 1e-4);
+                CHECK_NEAR(found_floats[i], expected[i], 1e-4);
             }
     }
 }
@@ -280,8 +284,8 @@ void affinity_adds_its_parts() {
 
         check_products(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0),
                        pixels::sum(0.5, of_lifted, 10.0, colors));
-        check_steps(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0));
-        check_steps(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0));
+        check_combinations(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0));
+        check_combinations(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0));
         check_products(PixelAffinity(&sampled, 2.0, graph.matrix, 0.1),
                        pixels::sum(2.0, of_sampled, 0.1, colors));
         check_products(PixelAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));

@@ -16,7 +16,7 @@ struct Avx2Double {
     static type add(type a, type b) { return _mm256_add_pd(a, b); }
     static type mul(type a, type b) { return _mm256_mul_pd(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
-    static double sum(type a) {
+    static double total(type a) {
         const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
         return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
     }
@@ -28,27 +28,28 @@ struct Avx2Double {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::avx2{"avx2",
-                                                         gram_of_floats<Avx2, 6, 2>,
-                                                         sum_of_squares<float>,
-                                                         sum_of_squares<double>,
-                                                         scale<float>,
-                                                         scale<double>,
-                                                         blend<Avx2>,
-                                                         tile_to_fixed<Avx2>,
-                                                         tile_to_halves<Avx2>,
-                                                         tile_to_bits<Avx2>,
-                                                         Products<Avx2, 2, 4, 1, 2>::of_floats,
-                                                         Products<Avx2, 2, 4, 1, 2>::of_fixed,
-                                                         Products<Avx2, 2, 4, 1, 2>::of_halves,
-                                                         Products<Avx2, 2, 4, 1, 2>::of_high,
-                                                         Products<Avx2, 2, 4, 1, 2>::of_bits,
-                                                         add_lanes<Avx2>,
-                                                         near_boxes<Avx2>,
-                                                         scan_leaf<Avx2>,
-                                                         rank_limit<Avx2>,
-                                                         keep_near<Avx2>,
-                                                         dots<Avx2Double>,
-                                                         subtract<Avx2Double>,
-                                                         count_products<Avx2>,
-                                                         crf_loops<Avx2>};
+const deepspec::kernels::Kernels deepspec::kernels::avx2{
+    "avx2",
+    gram_of_floats<Avx2, 6, 2>,
+    sum_of_squares<float>,
+    sum_of_squares<double>,
+    scale<float>,
+    scale<double>,
+    blend<Avx2>,
+    tile_to_fixed<Avx2>,
+    tile_to_halves<Avx2>,
+    tile_to_bits<Avx2>,
+    Products<Avx2, 2, 4, 1, 2>::of_floats,
+    Products<Avx2, 2, 4, 1, 2>::of_fixed,
+    Products<Avx2, 2, 4, 1, 2>::of_halves,
+    Products<Avx2, 2, 4, 1, 2>::of_high,
+    Products<Avx2, 2, 4, 1, 2>::of_bits,
+    add_lanes<Avx2>,
+    near_boxes<Avx2>,
+    scan_leaf<Avx2>,
+    rank_limit<Avx2>,
+    keep_near<Avx2>,
+    {dots<Avx2, float>, subtract<Avx2, float>},
+    {dots<Avx2Double, double>, subtract<Avx2Double, double>},
+    count_products<Avx2>,
+    crf_loops<Avx2>};

@@ -1,5 +1,16 @@
 // Eight floats, for AVX2's file and, as half a vector, for AVX-512's; included inside an anonymous namespace.
 
+// Of every eight bits the places of those that are set, in order.
+struct SetLanes {
+    unsigned char of[256][8] = {};
+    constexpr SetLanes() {
+        for (unsigned lanes = 0; lanes < 256; ++lanes)
+            for (unsigned char lane = 0, count = 0; lane < 8; ++lane)
+                if (lanes >> lane & 1) of[lanes][count++] = lane;
+    }
+};
+inline constexpr SetLanes all_set_lanes;
+
 struct Avx2 {
     using type = __m256;
     static constexpr int width = 8;
@@ -96,5 +107,17 @@ struct Avx2 {
         const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
         _mm_storel_pi(reinterpret_cast<__m64*>(out), _mm_add_ps(halves, _mm_movehl_ps(halves, halves)));
     }
-    static constexpr bool packs = false;
+    static constexpr bool packs = true;
+    static __m256i set_lanes(unsigned lanes) {
+        return _mm256_cvtepu8_epi32(
+            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(all_set_lanes.of[lanes])));
+    }
+    static void pack(float* out, type a, unsigned lanes) {
+        _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(a, set_lanes(lanes)));
+    }
+    static void pack(std::int32_t* out, const std::int32_t* values, unsigned lanes) {
+        const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                            _mm256_permutevar8x32_epi32(all, set_lanes(lanes)));
+    }
 };

@@ -90,7 +90,7 @@ struct Avx512Double {
     static type add(type a, type b) { return _mm512_add_pd(a, b); }
     static type mul(type a, type b) { return _mm512_mul_pd(a, b); }
     static type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
-    static double sum(type a) { return _mm512_reduce_add_pd(a); }
+    static double total(type a) { return _mm512_reduce_add_pd(a); }
 };
 
 #include "deepspec/kernels/crf.inl"
@@ -99,27 +99,28 @@ struct Avx512Double {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::avx512{"avx512",
-                                                           gram_of_floats<Avx512, 8, 3>,
-                                                           sum_of_squares<float>,
-                                                           sum_of_squares<double>,
-                                                           scale<float>,
-                                                           scale<double>,
-                                                           blend<Avx512>,
-                                                           tile_to_fixed<Avx512>,
-                                                           tile_to_halves<Avx512>,
-                                                           tile_to_bits<Avx512>,
-                                                           Products<Avx512, 4, 6, 1, 6>::of_floats,
-                                                           Products<Avx512, 4, 6, 1, 6>::of_fixed,
-                                                           Products<Avx512, 4, 6, 1, 6>::of_halves,
-                                                           Products<Avx512, 4, 6, 1, 6>::of_high,
-                                                           Products<Avx512, 4, 6, 1, 6>::of_bits,
-                                                           add_lanes<Avx512>,
-                                                           near_boxes<Avx512>,
-                                                           scan_leaf<Avx512>,
-                                                           rank_limit<Avx512>,
-                                                           keep_near<Avx512>,
-                                                           dots<Avx512Double>,
-                                                           subtract<Avx512Double>,
-                                                           count_products<Avx2>,
-                                                           crf_loops<Avx512>};
+const deepspec::kernels::Kernels deepspec::kernels::avx512{
+    "avx512",
+    gram_of_floats<Avx512, 8, 3>,
+    sum_of_squares<float>,
+    sum_of_squares<double>,
+    scale<float>,
+    scale<double>,
+    blend<Avx512>,
+    tile_to_fixed<Avx512>,
+    tile_to_halves<Avx512>,
+    tile_to_bits<Avx512>,
+    Products<Avx512, 4, 6, 1, 6>::of_floats,
+    Products<Avx512, 4, 6, 1, 6>::of_fixed,
+    Products<Avx512, 4, 6, 1, 6>::of_halves,
+    Products<Avx512, 4, 6, 1, 6>::of_high,
+    Products<Avx512, 4, 6, 1, 6>::of_bits,
+    add_lanes<Avx512>,
+    near_boxes<Avx512>,
+    scan_leaf<Avx512>,
+    rank_limit<Avx512>,
+    keep_near<Avx512>,
+    {dots<Avx512, float>, subtract<Avx512, float>},
+    {dots<Avx512Double, double>, subtract<Avx512Double, double>},
+    count_products<Avx2>,
+    crf_loops<Avx512>};

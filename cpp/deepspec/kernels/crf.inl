@@ -1,5 +1,5 @@
 // The loops of the dense CRF, included once in each instruction set's file, inside an anonymous namespace. V
-// is the type of floats that kernels.inl describes, with divide, largest and total of its numbers, and
+// is the type of floats that kernels.inl describes, with divide and largest of its numbers, and
 // power_of_two for whole exponents; one of more than 8 floats has the type of 8, Half. What is not written
 // with it, compilers turn into vectors of whatever instruction set the file is for.
 

@@ -18,7 +18,7 @@ inline constexpr std::size_t most_lanes = 16;  // of any instruction set
 inline constexpr float high_one = 255.0f;
 inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
-inline constexpr std::size_t length_unit = 8;     // what the lengths of long vectors are a multiple of
+inline constexpr std::size_t length_unit = 16;    // what the lengths of long vectors are a multiple of
 inline constexpr std::size_t lattice_block = 64;  // points that go through a step together
 
 // What the queries of a leaf have found so far: squared distances and the slots of the points.
@@ -53,6 +53,18 @@ struct TileProduct {
     const float* x_columns;
     float* row_lanes;
     double* y_columns;
+};
+
+// Of `count` vectors and of n_x others, which are called x; both kinds are `stride` numbers apart.
+template <class Number>
+struct LongVectors {
+    // products[m * count + j] = the dot product of vector j with the m-th x.
+    void (*dots)(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
+                 std::size_t n_x, std::size_t length, double* products);
+
+    // The m-th x -= sum_j factors[m * count + j] vector j.
+    void (*subtract)(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+                     Number* x, std::size_t n_x, std::size_t length);
 };
 
 // Of a filter on a permutohedral lattice in 2 or 5 dimensions, and of the mean field that it is for. Channels
@@ -147,14 +159,8 @@ struct Kernels {
     // Moves what is within the limit to the front, in order, and returns how many there are.
     std::size_t (*keep_near)(float* distances, std::int32_t* slots, std::size_t count, float limit);
 
-    // products[m * count + j] = the dot product of vector j with the m-th of n_x; both kinds are `stride`
-    // numbers apart.
-    void (*dots)(const double* vectors, std::size_t stride, std::size_t count, const double* x,
-                 std::size_t n_x, std::size_t length, double* products);
-
-    // The m-th x -= sum_j factors[m * count + j] vector j.
-    void (*subtract)(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
-                     double* x, std::size_t n_x, std::size_t length);
+    LongVectors<float> long_floats;
+    LongVectors<double> long_doubles;
 
     // The products of the rows from begin to end of a matrix of counts (see CountMatrix) with two vectors,
     // which are (n, 2) as the products are, from row begin on.

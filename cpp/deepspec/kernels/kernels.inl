@@ -1,8 +1,8 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
-// namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul, multiply_add;
-// of floats greater, lesser, at_most, ones_where (bits are set), add_sums, add_to (doubles), load for
-// integers, and store_fixed, store_high and store_low for a fixed-point number and its halves; of doubles
-// sum.
+// namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul,
+// multiply_add and total (of its numbers); of floats greater, lesser, at_most, ones_where (bits are set),
+// add_sums, add_to (doubles), load for integers, and store_fixed, store_high and store_low for a fixed-point
+// number and its halves.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
 // length. Entry is a channel, or what V takes for several at once.
@@ -279,8 +279,8 @@ inline void add_lanes(const float* row_lanes, double* y) {
 constexpr std::size_t piece = 1024;
 
 // Of COUNT vectors with XS others.
-template <class V, int COUNT, int XS>
-inline void dots_of(const double* vectors, std::size_t stride, const double* x, std::size_t length,
+template <class V, int COUNT, int XS, class Number>
+inline void dots_of(const Number* vectors, std::size_t stride, const Number* x, std::size_t length,
                     double* products, std::size_t products_stride) {
     typename V::type even[XS][COUNT], odd[XS][COUNT];
     for (int m = 0; m < XS; ++m)
@@ -302,16 +302,17 @@ inline void dots_of(const double* vectors, std::size_t stride, const double* x, 
                                              even[m][j]);
     for (int m = 0; m < XS; ++m)
         for (int j = 0; j < COUNT; ++j)
-            products[m * products_stride + j] += V::sum(V::add(even[m][j], odd[m][j]));
+            products[m * products_stride + j] += static_cast<double>(V::total(V::add(even[m][j], odd[m][j])));
 }
 
 // x -= the vectors times the factors, of XS of them.
-template <class V, int COUNT, int XS>
-inline void subtract_of(const double* vectors, std::size_t stride, const double* factors,
-                        std::size_t factors_stride, double* x, std::size_t length) {
+template <class V, int COUNT, int XS, class Number>
+inline void subtract_of(const Number* vectors, std::size_t stride, const double* factors,
+                        std::size_t factors_stride, Number* x, std::size_t length) {
     typename V::type negated[XS][COUNT];
     for (int m = 0; m < XS; ++m)
-        for (int j = 0; j < COUNT; ++j) negated[m][j] = V::broadcast(-factors[m * factors_stride + j]);
+        for (int j = 0; j < COUNT; ++j)
+            negated[m][j] = V::broadcast(static_cast<Number>(-factors[m * factors_stride + j]));
     for (std::size_t i = 0; i < length; i += V::width) {
         typename V::type sums[XS];
         for (int m = 0; m < XS; ++m) sums[m] = V::load(x + m * stride + i);
@@ -323,8 +324,8 @@ inline void subtract_of(const double* vectors, std::size_t stride, const double*
     }
 }
 
-template <class V, int XS>
-inline void dots_with(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+template <class V, int XS, class Number>
+inline void dots_with(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
                       std::size_t length, double* products) {
     for (std::size_t j = 0; j < XS * count; ++j) products[j] = 0.0;
     for (std::size_t begin = 0; begin < length; begin += piece) {
@@ -337,9 +338,9 @@ inline void dots_with(const double* vectors, std::size_t stride, std::size_t cou
     }
 }
 
-template <class V, int XS>
-inline void subtract_from(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
-                          double* x, std::size_t length) {
+template <class V, int XS, class Number>
+inline void subtract_from(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+                          Number* x, std::size_t length) {
     for (std::size_t begin = 0; begin < length; begin += piece) {
         const std::size_t part = length - begin < piece ? length - begin : piece;
         std::size_t j = 0;
@@ -350,17 +351,17 @@ inline void subtract_from(const double* vectors, std::size_t stride, std::size_t
     }
 }
 
-template <class V>
-inline void dots(const double* vectors, std::size_t stride, std::size_t count, const double* x,
+template <class V, class Number>
+inline void dots(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
                  std::size_t n_x, std::size_t length, double* products) {
     for (; n_x >= 2; n_x -= 2, x += 2 * stride, products += 2 * count)
         dots_with<V, 2>(vectors, stride, count, x, length, products);
     if (n_x == 1) dots_with<V, 1>(vectors, stride, count, x, length, products);
 }
 
-template <class V>
-inline void subtract(const double* vectors, std::size_t stride, std::size_t count, const double* factors,
-                     double* x, std::size_t n_x, std::size_t length) {
+template <class V, class Number>
+inline void subtract(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+                     Number* x, std::size_t n_x, std::size_t length) {
     for (; n_x >= 2; n_x -= 2, x += 2 * stride, factors += 2 * count)
         subtract_from<V, 2>(vectors, stride, count, factors, x, length);
     if (n_x == 1) subtract_from<V, 1>(vectors, stride, count, factors, x, length);

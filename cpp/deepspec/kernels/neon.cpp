@@ -84,7 +84,7 @@ struct NeonDouble {
     static type add(type a, type b) { return vaddq_f64(a, b); }
     static type mul(type a, type b) { return vmulq_f64(a, b); }
     static type multiply_add(type a, type b, type c) { return vfmaq_f64(c, a, b); }
-    static double sum(type a) { return vaddvq_f64(a); }
+    static double total(type a) { return vaddvq_f64(a); }
 };
 
 #include "deepspec/kernels/crf.inl"
@@ -93,27 +93,28 @@ struct NeonDouble {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::neon{"neon",
-                                                         gram_of_floats<Neon, 6, 4>,
-                                                         sum_of_squares<float>,
-                                                         sum_of_squares<double>,
-                                                         scale<float>,
-                                                         scale<double>,
-                                                         blend<Neon>,
-                                                         tile_to_fixed<Neon>,
-                                                         tile_to_halves<Neon>,
-                                                         tile_to_bits<Neon>,
-                                                         Products<Neon, 4, 8, 2, 4>::of_floats,
-                                                         Products<Neon, 4, 8, 2, 4>::of_fixed,
-                                                         Products<Neon, 4, 8, 2, 4>::of_halves,
-                                                         Products<Neon, 4, 8, 2, 4>::of_high,
-                                                         Products<Neon, 4, 8, 2, 4>::of_bits,
-                                                         add_lanes<Neon>,
-                                                         near_boxes<Neon>,
-                                                         scan_leaf<Neon>,
-                                                         rank_limit<Neon>,
-                                                         keep_near<Neon>,
-                                                         dots<NeonDouble>,
-                                                         subtract<NeonDouble>,
-                                                         count_products<Neon>,
-                                                         crf_loops<Neon>};
+const deepspec::kernels::Kernels deepspec::kernels::neon{
+    "neon",
+    gram_of_floats<Neon, 6, 4>,
+    sum_of_squares<float>,
+    sum_of_squares<double>,
+    scale<float>,
+    scale<double>,
+    blend<Neon>,
+    tile_to_fixed<Neon>,
+    tile_to_halves<Neon>,
+    tile_to_bits<Neon>,
+    Products<Neon, 4, 8, 2, 4>::of_floats,
+    Products<Neon, 4, 8, 2, 4>::of_fixed,
+    Products<Neon, 4, 8, 2, 4>::of_halves,
+    Products<Neon, 4, 8, 2, 4>::of_high,
+    Products<Neon, 4, 8, 2, 4>::of_bits,
+    add_lanes<Neon>,
+    near_boxes<Neon>,
+    scan_leaf<Neon>,
+    rank_limit<Neon>,
+    keep_near<Neon>,
+    {dots<Neon, float>, subtract<Neon, float>},
+    {dots<NeonDouble, double>, subtract<NeonDouble, double>},
+    count_products<Neon>,
+    crf_loops<Neon>};

@@ -103,7 +103,7 @@ struct PortableDouble {
     static type add(type a, type b) { return a + b; }
     static type mul(type a, type b) { return a * b; }
     static type multiply_add(type a, type b, type c) { return a * b + c; }
-    static double sum(type a) { return a; }
+    static double total(type a) { return a; }
 };
 
 #include "deepspec/kernels/crf.inl"
@@ -112,27 +112,28 @@ struct PortableDouble {
 
 }  // namespace
 
-const deepspec::kernels::Kernels deepspec::kernels::portable{"portable",
-                                                             gram_of_floats<Portable, 4, 2>,
-                                                             sum_of_squares<float>,
-                                                             sum_of_squares<double>,
-                                                             scale<float>,
-                                                             scale<double>,
-                                                             blend<Portable>,
-                                                             tile_to_fixed<Portable>,
-                                                             tile_to_halves<Portable>,
-                                                             tile_to_bits<Portable>,
-                                                             Products<Portable, 4, 3, 1, 2>::of_floats,
-                                                             Products<Portable, 4, 3, 1, 2>::of_fixed,
-                                                             Products<Portable, 4, 3, 1, 2>::of_halves,
-                                                             Products<Portable, 4, 3, 1, 2>::of_high,
-                                                             Products<Portable, 4, 3, 1, 2>::of_bits,
-                                                             add_lanes<Portable>,
-                                                             near_boxes<Portable>,
-                                                             scan_leaf<Portable>,
-                                                             rank_limit<Portable>,
-                                                             keep_near<Portable>,
-                                                             dots<PortableDouble>,
-                                                             subtract<PortableDouble>,
-                                                             count_products<Portable>,
-                                                             crf_loops<Portable>};
+const deepspec::kernels::Kernels deepspec::kernels::portable{
+    "portable",
+    gram_of_floats<Portable, 4, 2>,
+    sum_of_squares<float>,
+    sum_of_squares<double>,
+    scale<float>,
+    scale<double>,
+    blend<Portable>,
+    tile_to_fixed<Portable>,
+    tile_to_halves<Portable>,
+    tile_to_bits<Portable>,
+    Products<Portable, 4, 3, 1, 2>::of_floats,
+    Products<Portable, 4, 3, 1, 2>::of_fixed,
+    Products<Portable, 4, 3, 1, 2>::of_halves,
+    Products<Portable, 4, 3, 1, 2>::of_high,
+    Products<Portable, 4, 3, 1, 2>::of_bits,
+    add_lanes<Portable>,
+    near_boxes<Portable>,
+    scan_leaf<Portable>,
+    rank_limit<Portable>,
+    keep_near<Portable>,
+    {dots<Portable, float>, subtract<Portable, float>},
+    {dots<PortableDouble, double>, subtract<PortableDouble, double>},
+    count_products<Portable>,
+    crf_loops<Portable>};
