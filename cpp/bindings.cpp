@@ -474,6 +474,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("build_info", &build_info);
     m.def("default_threads", &ds::default_threads);
     m.def("available_memory", &ds::available_memory);
+    m.def("release_kept_memory", &ds::release_kept_memory);
     m.def("color_graph", &color_graph, py::arg("image"), py::kw_only(), py::arg("method"),
           py::arg("threads"));
     m.def("feature_gram", &feature_gram, py::arg("features"), py::kw_only(), py::arg("grid"),

@@ -413,7 +413,7 @@ double eigenpairs_bytes(std::size_t n, std::size_t k) {
 
 double lean_eigenpairs_bytes(std::size_t n, std::size_t k) {
     const double search =
-        sizeof(double) * static_cast<double>(n) * static_cast<double>(lean_dimension(k) + 4 * k + 20);
+        sizeof(double) * static_cast<double>(n) * static_cast<double>(lean_dimension(k) + 4 * k + 12);
     // Where the basis is not much smaller than the problem, the other solvers take over.
     return n < 4 * lean_dimension(k) ? std::max(search, eigenpairs_bytes(n, k)) : search;
 }

@@ -163,10 +163,24 @@ class Recycler {
                 blocks_.erase(blocks_.begin());
             }
         }
-        for (const Block& old : dropped) deallocate(old.data, old.bytes);
+        release(dropped);
+    }
+
+    void clear() {
+        std::vector<Block> dropped;
+        {
+            const std::lock_guard lock(mutex_);
+            dropped.swap(blocks_);
+            kept_ = 0;
+        }
+        release(dropped);
     }
 
   private:
+    static void release(const std::vector<Block>& blocks) {
+        for (const Block& block : blocks) deallocate(block.data, block.bytes);
+    }
+
     static constexpr std::size_t least = std::size_t{1} << 16;  // smaller ones the heap keeps by itself
 
     std::mutex mutex_;
@@ -175,6 +189,8 @@ class Recycler {
 };
 
 }  // namespace
+
+void release_kept_memory() { Recycler::instance().clear(); }
 
 std::uint64_t available_memory() {
 #if defined(__linux__)

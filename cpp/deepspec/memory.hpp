@@ -49,6 +49,9 @@ class Buffer {
     std::size_t size_ = 0;
 };
 
+// Hands back what is kept for later buffers: where a job of another kind follows that must keep to a budget.
+void release_kept_memory();
+
 // A vector's memory in large pages where it is large: what is read here and there waits less for addresses.
 // Numbers that a resize adds are not initialised.
 void* allocate_pages(std::size_t bytes);

@@ -21,6 +21,7 @@ __all__: list[str] = [
     "feature_products",
     "pixel_eigenpairs",
     "pixel_eigenpairs_bytes",
+    "release_kept_memory",
     "sparse_eigenpairs",
 ]
 
@@ -135,6 +136,7 @@ def pixel_eigenpairs_bytes(
     k: typing.SupportsInt | typing.SupportsIndex,
     threads: typing.SupportsInt | typing.SupportsIndex,
 ) -> float: ...
+def release_kept_memory() -> None: ...
 def sparse_eigenpairs(
     affinity: tuple[
         typing.Annotated[numpy.typing.ArrayLike, numpy.int64],

@@ -92,6 +92,7 @@ def pixel_eigenpairs(
     if chosen.tile is None:
         return _solve(problem, tol, n_threads, report)
     rough = _solve(problem.resized(chosen.working), tol, n_threads, report)
+    _core.release_kept_memory()  # polishing has the whole budget
     return refine(problem, rough, chosen.tile, n_threads, report)
 
 
