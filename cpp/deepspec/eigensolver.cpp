@@ -266,8 +266,8 @@ class ComponentSearch {
                 y[v * length_ + i] = product_[v * n + component_.vertices[i]];
     }
 
-    // Of floats, which a search in them does not hold more orthogonal to what is known than the product is:
-    // that is taken out of it alone.
+    // The same of floats, but that what is known becomes 0, which is as far from what is wanted. It is taken
+    // out of the product alone: rounding leaves as much of it in any vector of floats.
     void apply(const float* x, float* y, std::size_t count, std::size_t stride) {
         if (size() == laplacian_.size() && stride == length_) {
             laplacian_.combine(shifted, x, y, pool_, count, length_, detail_);
@@ -289,7 +289,7 @@ class ComponentSearch {
     ThreadPool& pool_;
     std::size_t length_;                            // of vectors over the component, padded with zeros
     std::vector<double> known_;                     // orthonormal, one after the other
-    std::vector<float> known_floats_;               // the same
+    std::vector<float> known_floats_;               // the same, rounded
     std::vector<double> inside_, padded_, result_;  // over the component, of one application
     std::vector<double> full_, product_;            // over all vertices
     Detail detail_ = Detail::full;

@@ -165,6 +165,7 @@ class Factorization {
     Index width() const { return remainder_.cols(); }
     Index size() const { return size_; }
     bool full() const { return size_ + width() > basis_.cols(); }
+
     // The Ritz vectors of the `count` largest values, one in a column, orthonormal in double.
     MatrixXd largest_vectors(const RitzProblem& ritz, Index count) const {
         const Matrix coefficients = ritz.largest_vectors(count).template cast<Number>();
@@ -182,6 +183,7 @@ class Factorization {
         }
         return vectors;
     }
+
     auto projected() const { return projected_.topLeftCorner(size_, size_); }
 
     RitzProblem ritz() const { return {projected(), width() == 1 && !restarted_, width()}; }
