@@ -88,9 +88,10 @@ RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t co
 
 RitzPairs largest_eigenpairs_lean(const SymmetricOperator& op, std::size_t count,
                                   const SolverOptions& options) {
-    const Habits habits{lean_dimension(count), 0.9, 0.1, 0.01};
+    Habits habits{lean_dimension(count), 0.9, 0.1, 0.01};
     if (op.size < 4 * habits.dimension) return largest_eigenpairs_lanczos(op, count, options);
     if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
+    habits.loss = 0.0;  // the operator's own products may be no more precise than floats
     return search<double>(op, count, habits, options);
 }
 
