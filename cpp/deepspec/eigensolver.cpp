@@ -96,11 +96,9 @@ std::vector<double> start_vector(std::size_t size, std::uint64_t seed) {
 // x -> (2 - L / scale) x on one component; vectors that are known are moved to the far end of the spectrum.
 class ComponentSearch {
   public:
-    ComponentSearch(const Laplacian& laplacian, const Component& component, double tolerance,
-                    ThreadPool& pool)
+    ComponentSearch(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
         : laplacian_(laplacian),
           component_(component),
-          tolerance_(tolerance),
           pool_(pool),
           length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit) {
         std::vector<double> null(size());
@@ -211,16 +209,25 @@ class ComponentSearch {
         known_floats_.assign(known_.begin(), known_.end());
     }
 
+    const double* known(double) const { return known_.data(); }
+    const float* known(float) const { return known_floats_.data(); }
+
     // The components along what is known of `count` vectors that are length_ numbers apart.
-    std::vector<double> along_known(const double* x, std::size_t count) const {
-        return columns::dots(known_.data(), known_.size() / length_, x, count, length_, pool_);
+    template <class Number>
+    std::vector<double> along_known(const Number* x, std::size_t count) const {
+        return columns::dots<Number>(known(Number{}), known_.size() / length_, x, count, length_, pool_);
     }
 
-    void subtract_known(const std::vector<double>& along, double* x, std::size_t count) const {
-        columns::subtract(known_.data(), known_.size() / length_, along.data(), x, count, length_, pool_);
+    template <class Number>
+    void subtract_known(const std::vector<double>& along, Number* x, std::size_t count) const {
+        columns::subtract<Number>(known(Number{}), known_.size() / length_, along.data(), x, count, length_,
+                                  pool_);
     }
 
-    void project(double* x, std::size_t count = 1) const { subtract_known(along_known(x, count), x, count); }
+    template <class Number>
+    void project(Number* x, std::size_t count = 1) const {
+        subtract_known(along_known(x, count), x, count);
+    }
 
     void apply(const double* x, double* y, std::size_t count, std::size_t stride) {
         if (stride == length_) return apply_padded(x, y, count);
@@ -235,10 +242,10 @@ class ComponentSearch {
 
     // Vectors of length_ numbers, of which the last are zero.
     void apply_padded(const double* x, double* y, std::size_t count) {
-        const double negligible = 1e-4 * tolerance_;  // beside vectors of length 1
+        constexpr double negligible = 1e-14;  // beside vectors of length 1, which a search holds orthogonal
         const std::vector<double> along = along_known(x, count);
         const double* inside = x;
-        if (std::any_of(along.begin(), along.end(), [=](double a) { return !(std::abs(a) <= negligible); })) {
+        if (std::any_of(along.begin(), along.end(), [](double a) { return !(std::abs(a) <= negligible); })) {
             inside_.assign(x, x + count * length_);
             subtract_known(along, inside_.data(), count);
             inside = inside_.data();
@@ -271,11 +278,7 @@ class ComponentSearch {
     void apply(const float* x, float* y, std::size_t count, std::size_t stride) {
         if (size() == laplacian_.size() && stride == length_) {
             laplacian_.combine(shifted, x, y, pool_, count, length_, detail_);
-            const std::size_t n_known = known_floats_.size() / length_;
-            const std::vector<double> along =
-                columns::dots<float>(known_floats_.data(), n_known, y, count, length_, pool_);
-            columns::subtract(known_floats_.data(), n_known, along.data(), y, count, length_, pool_);
-            return;
+            return project(y, count);
         }
         std::vector<double> vectors(count * stride), products(count * stride);
         columns::convert(x, vectors.data(), vectors.size(), pool_);
@@ -285,7 +288,6 @@ class ComponentSearch {
 
     const Laplacian& laplacian_;
     const Component& component_;
-    double tolerance_;
     ThreadPool& pool_;
     std::size_t length_;                            // of vectors over the component, padded with zeros
     std::vector<double> known_;                     // orthonormal, one after the other
@@ -346,7 +348,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         for (const Component& component : components) {
             const std::size_t count = std::min(k - n_null, component.vertices.size() - 1);
             if (count == 0) continue;
-            ComponentSearch search(laplacian, component, options.tolerance, pool);
+            ComponentSearch search(laplacian, component, pool);
             add(search.smallest(count, solver, options));
             result.n_products += search.n_products();
             complete = complete && search.complete();
