@@ -161,7 +161,6 @@ class Factorization {
         remainder_gram_ = gram(0, width);
     }
 
-    Index rows() const { return rows_; }
     Index width() const { return remainder_.cols(); }
     Index size() const { return size_; }
     bool full() const { return size_ + width() > basis_.cols(); }
@@ -184,9 +183,9 @@ class Factorization {
         return vectors;
     }
 
-    auto projected() const { return projected_.topLeftCorner(size_, size_); }
-
-    RitzProblem ritz() const { return {projected(), width() == 1 && !restarted_, width()}; }
+    RitzProblem ritz() const {
+        return {projected_.topLeftCorner(size_, size_), width() == 1 && !restarted_, width()};
+    }
 
     // |A V s - V H s| for unit vectors s whose last rows these are.
     VectorXd residuals(const MatrixXd& last_rows) const {
