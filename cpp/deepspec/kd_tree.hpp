@@ -104,8 +104,9 @@ class KdTree<Dimensions>::Search {
         scan_siblings();
         scan_rest();
         for (std::size_t q = 0; q < tree_.size_of(leaf); ++q) {
-            if (found_.counts[q] > k_) tighten(q, k_);
-            if (found_.counts[q] > k_) decide(q);
+            if (found_.counts[q] <= k_) continue;
+            const float below = tighten(q, k_);
+            if (found_.counts[q] > k_) decide(q, below);
         }
     }
 
@@ -188,39 +189,55 @@ class KdTree<Dimensions>::Search {
         widest_limit_ = *std::max_element(std::begin(found_.limits), std::end(found_.limits));
     }
 
-    // Lowers the limit of a query to about its `most`-th distance and drops what is beyond.
-    void tighten(std::size_t q, std::size_t most) {
+    // Lowers the limit of a query to about its `most`-th distance and drops what is beyond. Returns a squared
+    // distance that fewer than k are within.
+    float tighten(std::size_t q, std::size_t most) {
         float* distances = distances_.data() + q * capacity_;
-        const float limit = tree_.kernel_.rank_limit(distances, found_.counts[q], k_, most);
-        found_.limits[q] = std::min(found_.limits[q], widened(limit));
+        const auto [below, within] = tree_.kernel_.rank_limits(distances, found_.counts[q], k_, most);
+        found_.limits[q] = std::min(found_.limits[q], widened(within));
         found_.counts[q] = tree_.kernel_.keep_near(distances, slots_.data() + q * capacity_, found_.counts[q],
                                                    found_.limits[q]);
-        if (found_.counts[q] + leaf_size > capacity_) decide(q);
+        if (found_.counts[q] + leaf_size > capacity_) decide(q, below);
+        return below;
     }
 
     // What a squared distance in float may be while that in double is not above one that is `squared` in
     // float. Rounding two coordinates and their difference moves the difference by up to 2^-23 and the
     // distance by `shift`; squares and sums add relative errors. Both distances err.
     static float widened(float squared) {
-        const double shift = std::sqrt(static_cast<double>(Dimensions)) * 0x1p-23;
-        const double distance = std::sqrt(static_cast<double>(squared)) + 2.0 * shift;
-        return static_cast<float>(distance * distance * (1.0 + Dimensions * 0x1p-21));
+        const double distance = std::sqrt(static_cast<double>(squared)) + margin;
+        return static_cast<float>(distance * distance * (1.0 + relative_margin));
     }
 
-    // Keeps the k nearest by (squared distance in double, index).
-    void decide(std::size_t q) {
-        const std::size_t begin = q * capacity_;
+    // The other way round: what is above `squared` in float is farther in double than what this returns or
+    // less.
+    static float narrowed(float squared) {
+        const double distance = std::sqrt(static_cast<double>(std::max(squared, 0.0f))) - margin;
+        return distance > 0.0 ? static_cast<float>(distance * distance * (1.0 - 2.0 * relative_margin)) : -1.0f;
+    }
+
+    // Keeps the k nearest by (squared distance in double, index). Fewer are within `below` in float.
+    void decide(std::size_t q, float below) {
+        float* const distances = distances_.data() + q * capacity_;
+        std::int32_t* const slots = slots_.data() + q * capacity_;
         const std::int32_t query = tree_.order_[leaf_ * leaf_size + q];
+        const float certain = narrowed(below);
+        std::size_t kept = 0;
         candidates_.clear();
-        for (std::size_t i = begin; i < begin + found_.counts[q]; ++i) {
-            const std::int32_t index = tree_.order_[static_cast<std::size_t>(slots_[i])];
-            candidates_.push_back({tree_.squared_distance(query, index), index, slots_[i], distances_[i]});
+        for (std::size_t i = 0; i < found_.counts[q]; ++i) {
+            if (distances[i] <= certain) {
+                distances[kept] = distances[i];
+                slots[kept++] = slots[i];
+                continue;
+            }
+            const std::int32_t index = tree_.order_[static_cast<std::size_t>(slots[i])];
+            candidates_.push_back({tree_.squared_distance(query, index), index, slots[i], distances[i]});
         }
-        std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
-                         candidates_.end());
-        for (std::size_t j = 0; j < k_; ++j) {
-            slots_[begin + j] = candidates_[j].slot;
-            distances_[begin + j] = candidates_[j].rounded_distance;
+        const auto missing = static_cast<std::ptrdiff_t>(k_ - kept);
+        std::nth_element(candidates_.begin(), candidates_.begin() + missing - 1, candidates_.end());
+        for (auto candidate = candidates_.begin(); kept < k_; ++candidate, ++kept) {
+            slots[kept] = candidate->slot;
+            distances[kept] = candidate->rounded_distance;
         }
         found_.counts[q] = k_;
     }
@@ -234,6 +251,9 @@ class KdTree<Dimensions>::Search {
                    (squared_distance == other.squared_distance && index < other.index);
         }
     };
+
+    inline static const double margin = 2.0 * std::sqrt(static_cast<double>(Dimensions)) * 0x1p-23;
+    static constexpr double relative_margin = Dimensions * 0x1p-21;
 
     const KdTree& tree_;
     std::size_t k_;

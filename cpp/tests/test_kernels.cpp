@@ -315,7 +315,9 @@ void check_ranks(const Kernels& kernels, std::size_t count, std::size_t least, s
     }
     std::vector<float> given = distances;
     given.resize(count + leaf_size, NAN);
-    const float limit = kernels.rank_limit(given.data(), count, least, most);
+    const auto [below, limit] = kernels.rank_limits(given.data(), count, least, most);
+    CHECK(std::count_if(distances.begin(), distances.end(), [&](float d) { return d <= below; }) <
+          static_cast<std::ptrdiff_t>(least));
     std::vector<float> kept;
     std::vector<std::int32_t> kept_slots;
     for (std::size_t i = 0; i < count; ++i)

@@ -47,7 +47,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{
     add_lanes<Avx2>,
     near_boxes<Avx2>,
     scan_leaf<Avx2>,
-    rank_limit<Avx2>,
+    rank_limits<Avx2>,
     keep_near<Avx2>,
     {dots<Avx2, float>, subtract<Avx2, float>},
     {dots<Avx2Double, double>, subtract<Avx2Double, double>},

@@ -118,7 +118,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{
     add_lanes<Avx512>,
     near_boxes<Avx512>,
     scan_leaf<Avx512>,
-    rank_limit<Avx512>,
+    rank_limits<Avx512>,
     keep_near<Avx512>,
     {dots<Avx512, float>, subtract<Avx512, float>},
     {dots<Avx512Double, double>, subtract<Avx512Double, double>},

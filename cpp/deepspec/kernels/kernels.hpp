@@ -21,6 +21,12 @@ inline constexpr std::size_t leaf_size = 16;
 inline constexpr std::size_t length_unit = 16;    // what the lengths of long vectors are a multiple of
 inline constexpr std::size_t lattice_block = 64;  // points that go through a step together
 
+// Around the distance of some rank: fewer than so many distances are at most `below`, not fewer at most
+// `within`.
+struct RankLimits {
+    float below, within;
+};
+
 // What the queries of a leaf have found so far: squared distances and the slots of the points.
 struct Candidates {
     std::size_t capacity;  // of a query, a multiple of leaf_size
@@ -152,9 +158,9 @@ struct Kernels {
     unsigned (*scan_leaf)(const float* leaf, std::int32_t first_slot, const float* queries, unsigned which,
                           std::size_t dimensions, Candidates& found);
 
-    // A limit that at least `least` distances are within, and at most `most` but for those that are nearly
-    // equal. `distances` may be written up to the next multiple of leaf_size.
-    float (*rank_limit)(float* distances, std::size_t count, std::size_t least, std::size_t most);
+    // Limits around the distance of rank `least`, at most `most` within but for those that are nearly equal.
+    // `distances`, none negative, may be written up to the next multiple of leaf_size.
+    RankLimits (*rank_limits)(float* distances, std::size_t count, std::size_t least, std::size_t most);
 
     // Moves what is within the limit to the front, in order, and returns how many there are.
     std::size_t (*keep_near)(float* distances, std::int32_t* slots, std::size_t count, float limit);

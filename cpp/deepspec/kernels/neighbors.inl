@@ -96,7 +96,8 @@ inline unsigned scan_leaf(const float* leaf, std::int32_t first_slot, const floa
 }
 
 template <class V>
-inline float rank_limit(float* distances, std::size_t count, std::size_t least, std::size_t most) {
+inline deepspec::kernels::RankLimits rank_limits(float* distances, std::size_t count, std::size_t least,
+                                                 std::size_t most) {
     std::size_t end = count;
     for (; end % V::width != 0; ++end) distances[end] = 0.0f;
     typename V::type largest = V::zero();
@@ -117,7 +118,7 @@ inline float rank_limit(float* distances, std::size_t count, std::size_t least, 
         (enough ? high : low) = middle;
         (enough ? within : below) = static_cast<float>(static_cast<int>(near));
     }
-    return high;
+    return {low > 0.0f ? low : -1.0f, high};
 }
 
 template <class V>

@@ -112,7 +112,7 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{
     add_lanes<Neon>,
     near_boxes<Neon>,
     scan_leaf<Neon>,
-    rank_limit<Neon>,
+    rank_limits<Neon>,
     keep_near<Neon>,
     {dots<Neon, float>, subtract<Neon, float>},
     {dots<NeonDouble, double>, subtract<NeonDouble, double>},

@@ -131,7 +131,7 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{
     add_lanes<Portable>,
     near_boxes<Portable>,
     scan_leaf<Portable>,
-    rank_limit<Portable>,
+    rank_limits<Portable>,
     keep_near<Portable>,
     {dots<Portable, float>, subtract<Portable, float>},
     {dots<PortableDouble, double>, subtract<PortableDouble, double>},
