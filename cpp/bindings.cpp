@@ -316,8 +316,7 @@ ds::OrderedGraph pixel_graph(const Pixels& image, bool with_colors, ds::ThreadPo
         const std::vector<double> colors = unit_colors(image);
         return ds::ordered_knn_color_graph({colors.data(), height, width}, searches, pool);
     }
-    ds::OrderedGraph graph{{height * width, std::vector<std::int64_t>(height * width + 1), {}, {}},
-                           std::vector<std::int32_t>(height * width)};
+    ds::OrderedGraph graph{ds::CountMatrix(height * width), std::vector<std::int32_t>(height * width)};
     std::iota(graph.order.begin(), graph.order.end(), 0);
     return graph;
 }

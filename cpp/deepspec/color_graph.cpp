@@ -87,15 +87,20 @@ Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) 
     return find_neighbors(plant(searches, pool), searches, same, pool);
 }
 
+std::vector<std::int32_t> inverse(const std::vector<std::int32_t>& order) {
+    std::vector<std::int32_t> places(order.size());
+    for (std::size_t i = 0; i < order.size(); ++i)
+        places[static_cast<std::size_t>(order[i])] = static_cast<std::int32_t>(i);
+    return places;
+}
+
 // The same between points in the order of the last tree, whose neighbours lie far apart in the image.
 template <std::size_t D>
 Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<std::int32_t>& order,
                             ThreadPool& pool) {
     const Trees<D> trees = plant<D>(searches, pool);
     order.assign(trees.back()->order().begin(), trees.back()->order().end());
-    std::vector<std::int32_t> numbers(order.size());
-    for (std::size_t v = 0; v < order.size(); ++v)
-        numbers[static_cast<std::size_t>(order[v])] = static_cast<std::int32_t>(v);
+    const std::vector<std::int32_t> numbers = inverse(order);
     const auto number = [&](std::size_t i) { return static_cast<std::size_t>(numbers[i]); };
     Rows rows = find_neighbors<D>(trees, searches, number, pool);
     pool.for_blocks(rows.size(), row_block, [&](std::size_t begin, std::size_t end) {
@@ -157,11 +162,17 @@ struct CountedRows {
 struct SymmetricRows {
     CountedRows forward, backward;
 
-    std::vector<std::int64_t> row_starts() const {
-        std::vector<std::int64_t> starts(forward.rows.size() + 1);
-        for (std::size_t i = 0; i < forward.rows.size(); ++i)
-            starts[i + 1] = starts[i] + static_cast<std::int64_t>(forward.lengths[i] + backward.lengths[i]);
-        return starts;
+    std::size_t size() const { return forward.rows.size(); }
+    std::size_t length(std::size_t i) const { return forward.lengths[i] + backward.lengths[i]; }
+
+    // visit(j, count) for the entries of row i.
+    template <class Visit>
+    void visit(std::size_t i, Visit visit) const {
+        for (const CountedRows* part : {&forward, &backward}) {
+            const std::int32_t* columns = part->rows.of(i).data();
+            const std::uint8_t* counts = part->counts.data() + part->rows.starts[i];
+            for (std::size_t s = 0; s < part->lengths[i]; ++s) visit(columns[s], counts[s]);
+        }
     }
 };
 
@@ -183,24 +194,56 @@ SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     return result;
 }
 
-CountMatrix count_matrix(Rows found, ThreadPool& pool) {
+// Rows of a window by their length: those of a slice are then about as long. Which one each place has.
+std::vector<std::int32_t> ordered_by_length(const SymmetricRows& rows, ThreadPool& pool) {
+    constexpr std::size_t window = 256;  // what is near stays near
+    static_assert(window % CountMatrix::slice == 0);
+    std::vector<std::int32_t> order(rows.size());
+    std::iota(order.begin(), order.end(), 0);
+    pool.for_blocks(order.size(), window, [&](std::size_t begin, std::size_t end) {
+        std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                  order.begin() + static_cast<std::ptrdiff_t>(end), [&](std::int32_t a, std::int32_t b) {
+                      return std::pair(rows.length(static_cast<std::size_t>(a)), a) <
+                             std::pair(rows.length(static_cast<std::size_t>(b)), b);
+                  });
+    });
+    return order;
+}
+
+// Of the rows and their transpose. Vertices are numbered anew: `order`, of the pixels, follows.
+CountMatrix count_matrix(Rows found, std::vector<std::int32_t>& order, ThreadPool& pool) {
+    constexpr std::size_t slice = CountMatrix::slice;
     const auto all = [](std::size_t, std::size_t, int) { return true; };
-    SymmetricRows rows = symmetric_rows(std::move(found), all, pool);
-    CountMatrix graph{rows.forward.rows.size(), rows.row_starts(), {}, {}};
-    graph.columns.resize(static_cast<std::size_t>(graph.row_starts.back()));
+    const SymmetricRows rows = symmetric_rows(std::move(found), all, pool);
+    const std::vector<std::int32_t> row_of = ordered_by_length(rows, pool), number_of = inverse(row_of);
+    CountMatrix graph(rows.size());
+    const std::size_t n_slices = graph.slice_starts.size() - 1;
+    for (std::size_t s = 0; s < n_slices; ++s) {
+        std::size_t longest = 0;
+        for (std::size_t v = s * slice; v < std::min(graph.n, (s + 1) * slice); ++v)
+            longest = std::max(longest, rows.length(static_cast<std::size_t>(row_of[v])));
+        graph.slice_starts[s + 1] = graph.slice_starts[s] + static_cast<std::int64_t>(slice * longest);
+    }
+    graph.columns.resize(static_cast<std::size_t>(graph.slice_starts.back()));
     graph.counts.resize(graph.columns.size());
-    pool.for_blocks(graph.n, row_block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            auto slot = graph.row_starts[i];
-            for (const CountedRows* part : {&rows.forward, &rows.backward}) {
-                const auto length = static_cast<std::ptrdiff_t>(part->lengths[i]);
-                const auto from = part->rows.starts[i];
-                std::copy_n(part->rows.columns.begin() + from, length, graph.columns.begin() + slot);
-                std::copy_n(part->counts.begin() + from, length, graph.counts.begin() + slot);
-                slot += length;
-            }
+    pool.for_blocks(n_slices, row_block / slice, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t v = begin * slice; v < end * slice; ++v) {
+            const auto last = static_cast<std::size_t>(graph.slice_starts[v / slice + 1]);
+            std::size_t slot = static_cast<std::size_t>(graph.slice_starts[v / slice]) + v % slice;
+            const auto add = [&](std::int32_t column, std::uint8_t count) {
+                graph.columns[slot] = column;
+                graph.counts[slot] = count;
+                slot += slice;
+            };
+            if (v < graph.n)
+                rows.visit(static_cast<std::size_t>(row_of[v]), [&](std::int32_t j, std::uint8_t count) {
+                    add(number_of[static_cast<std::size_t>(j)], count);
+                });
+            while (slot < last) add(0, 0);
         }
     });
+    const std::vector<std::int32_t> pixels = std::exchange(order, row_of);
+    for (std::int32_t& v : order) v = pixels[static_cast<std::size_t>(v)];
     return graph;
 }
 
@@ -209,23 +252,20 @@ template <class Value>
 SparseMatrix symmetric_graph(Rows found, Value value, ThreadPool& pool) {
     const auto keep = [&](std::size_t i, std::size_t j, int count) { return value(i, j, count) > 0.0; };
     const SymmetricRows rows = symmetric_rows(std::move(found), keep, pool);
-    const auto& [forward, backward] = rows;
-    const std::size_t n = forward.rows.size();
-    SparseMatrix graph{n, rows.row_starts(), {}, {}};
+    const std::size_t n = rows.size();
+    SparseMatrix graph{n, std::vector<std::int64_t>(n + 1), {}, {}};
+    for (std::size_t i = 0; i < n; ++i)
+        graph.row_starts[i + 1] = graph.row_starts[i] + static_cast<std::int64_t>(rows.length(i));
     graph.columns.resize(static_cast<std::size_t>(graph.row_starts[n]));
     graph.values.resize(graph.columns.size());
     // Transposed once more, which a symmetric graph does not notice, columns ascend.
     std::vector<std::int64_t> ends = graph.row_starts;
     for (std::size_t i = 0; i < n; ++i)
-        for (const CountedRows* part : {&forward, &backward}) {
-            const std::int32_t* columns = part->rows.of(i).data();
-            const std::uint8_t* counts = part->counts.data() + part->rows.starts[i];
-            for (std::size_t s = 0; s < part->lengths[i]; ++s) {
-                const auto slot = static_cast<std::size_t>(ends[static_cast<std::size_t>(columns[s])]++);
-                graph.columns[slot] = static_cast<std::int32_t>(i);
-                graph.values[slot] = counts[s];
-            }
-        }
+        rows.visit(i, [&](std::int32_t j, std::uint8_t count) {
+            const auto slot = static_cast<std::size_t>(ends[static_cast<std::size_t>(j)]++);
+            graph.columns[slot] = static_cast<std::int32_t>(i);
+            graph.values[slot] = count;
+        });
     pool.for_blocks(n, row_block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i)
             for (auto slot = static_cast<std::size_t>(graph.row_starts[i]);
@@ -303,8 +343,8 @@ SparseMatrix knn_color_graph(ImageView image, std::span<const ColorSearch> searc
 OrderedGraph ordered_knn_color_graph(ImageView image, std::span<const ColorSearch> searches,
                                      ThreadPool& pool) {
     OrderedGraph graph;
-    graph.matrix =
-        count_matrix(find_ordered_neighbors(color_points(image, searches, pool), graph.order, pool), pool);
+    Rows found = find_ordered_neighbors(color_points(image, searches, pool), graph.order, pool);
+    graph.matrix = count_matrix(std::move(found), graph.order, pool);
     return graph;
 }
 

@@ -91,13 +91,8 @@ std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) c
     std::vector<double> sums(lifted_bands * 2 * padded);  // of each band (cells, 2)
     pool.run(lifted_bands, [&](std::size_t b) {
         double* const own = sums.data() + b * 2 * padded;
-        for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i) {
-            const double first = x[2 * i], second = x[2 * i + 1];
-            interpolation_.corners(i, [&](std::size_t cell, double weight) {
-                own[2 * cell] += weight * first;
-                own[2 * cell + 1] += weight * second;
-            });
-        }
+        for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i)
+            interpolation_.add(i, x + 2 * i, own);
     });
     const std::size_t n_cells = interpolation_.grid().size();
     std::vector<double> result(2 * n_cells);
@@ -108,27 +103,24 @@ std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) c
     return result;
 }
 
-void LiftedFeatures::multiply_pairs(const float* x, float* y, ThreadPool& pool) const {
+// A U^T X, padded.
+std::vector<float> LiftedFeatures::begin_product(const float* x, ThreadPool& pool) const {
     const std::size_t n_cells = interpolation_.grid().size();
     const std::vector<double> inputs = gathered(x, pool);
-    std::vector<double> products(2 * n_cells), spread(2 * interpolation_.padded_size());
+    std::vector<double> products(2 * n_cells);
+    std::vector<float> padded(2 * interpolation_.padded_size());
     TiledMatrix::Product product(affinity_, inputs.data(), 2, n_cells);
     pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
     product.add_to(products.data(), pool);
     for (std::size_t cell = 0; cell < n_cells; ++cell)
         for (std::size_t v = 0; v < 2; ++v)
-            spread[2 * interpolation_.padded(cell) + v] = products[v * n_cells + cell];
-    pool.for_blocks(interpolation_.n_vertices(), block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            double first = 0.0, second = 0.0;
-            interpolation_.corners(i, [&](std::size_t cell, double weight) {
-                first += weight * spread[2 * cell];
-                second += weight * spread[2 * cell + 1];
-            });
-            y[2 * i] = static_cast<float>(first);
-            y[2 * i + 1] = static_cast<float>(second);
-        }
-    });
+            padded[2 * interpolation_.padded(cell) + v] = static_cast<float>(products[v * n_cells + cell]);
+    return padded;
+}
+
+void LiftedFeatures::product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                                  float* y) const {
+    for (std::size_t i = begin; i < end; ++i) interpolation_.get(i, shared.data(), y + 2 * (i - begin));
 }
 
 // Every vertex is joined to one that stands for a cell, the nearest to its centre, which it has an entry
@@ -212,7 +204,8 @@ void SampledFeatures::for_drawn(std::size_t first, Visit visit) const {
         }
 }
 
-void SampledFeatures::multiply_pairs(const float* x, float* y, ThreadPool& pool) const {
+// All rows: an entry is drawn once for both of its halves.
+std::vector<float> SampledFeatures::begin_product(const float* x, ThreadPool& pool) const {
     const std::size_t n = size();
     std::vector<double> sums(sampled_bands * 2 * n);  // of each band (n, 2)
     // Earlier rows have more entries: groups are dealt to the bands in turn.
@@ -226,13 +219,20 @@ void SampledFeatures::multiply_pairs(const float* x, float* y, ThreadPool& pool)
                 }
             });
     });
+    std::vector<float> products(2 * n);
     pool.for_blocks(2 * n, block, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
             double sum = 0.0;
             for (std::size_t band = 0; band < sampled_bands; ++band) sum += sums[band * 2 * n + i];
-            y[i] = static_cast<float>(sum);
+            products[i] = static_cast<float>(sum);
         }
     });
+    return products;
+}
+
+void SampledFeatures::product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                                   float* y) const {
+    std::copy(shared.data() + 2 * begin, shared.data() + 2 * end, y);
 }
 
 void SampledFeatures::visit_edges(const Affinity::Visit& visit) const {
@@ -257,6 +257,8 @@ PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weigh
 template <class Number, class Finish>
 void PixelAffinity::multiply_two(const double* f, const Number* first, const Number* second, ThreadPool& pool,
                                  Finish finish) const {
+    constexpr std::size_t slice = CountMatrix::slice;
+    static_assert(block % slice == 0);
     const std::size_t n = size();
     Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
     pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
@@ -266,21 +268,20 @@ void PixelAffinity::multiply_two(const double* f, const Number* first, const Num
             pairs.data()[2 * i + 1] = static_cast<float>(factor * static_cast<double>(second[i]));
         }
     });
-    Buffer<float> of_features(features_ != nullptr ? 2 * n : 0);
-    if (features_ != nullptr) features_->multiply_pairs(pairs.data(), of_features.data(), pool);
+    std::vector<float> shared;
+    if (features_ != nullptr) shared = features_->begin_product(pairs.data(), pool);
     pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        std::array<float, 2 * block> of_colors{};
+        std::array<float, 2 * block> of_colors{}, of_features{};
+        if (features_ != nullptr) features_->product_rows(shared, begin, end, of_features.data());
         if (color_weight_ > 0.0)
-            kernels::selected().count_products(colors_.row_starts.data(), colors_.columns.data(),
-                                               colors_.counts.data(), pairs.data(), begin, end,
-                                               of_colors.data());
+            kernels::selected().count_products(colors_.slice_starts.data(), colors_.columns.data(),
+                                               colors_.counts.data(), pairs.data(), begin / slice,
+                                               (end + slice - 1) / slice, of_colors.data());
         for (std::size_t i = begin; i < end; ++i) {
             std::array<double, 2> sums;
-            for (std::size_t v = 0; v < 2; ++v) {
-                sums[v] = color_weight_ * static_cast<double>(of_colors[2 * (i - begin) + v]);
-                if (features_ != nullptr)
-                    sums[v] += feature_weight_ * static_cast<double>(of_features.data()[2 * i + v]);
-            }
+            for (std::size_t v = 0; v < 2; ++v)
+                sums[v] = color_weight_ * static_cast<double>(of_colors[2 * (i - begin) + v]) +
+                          feature_weight_ * static_cast<double>(of_features[2 * (i - begin) + v]);
             finish(i, sums);
         }
     });
@@ -340,10 +341,9 @@ void PixelAffinity::visit_edges(const Visit& visit) const {
             return visit_weighted(i, j, feature_weight_ * entry);
         });
     for (std::size_t i = 0; more && i < size(); ++i)
-        for (auto slot = static_cast<std::size_t>(colors_.row_starts[i]);
-             more && slot < static_cast<std::size_t>(colors_.row_starts[i + 1]); ++slot)
-            visit_weighted(i, static_cast<std::size_t>(colors_.columns[slot]),
-                           color_weight_ * static_cast<double>(colors_.counts[slot]));
+        colors_.visit_row(i, [&](std::size_t j, std::uint8_t count) {
+            return visit_weighted(i, j, color_weight_ * static_cast<double>(count));
+        });
 }
 
 }  // namespace deepspec

@@ -47,6 +47,29 @@ class Interpolation {
         visit(cell + stride() + 1, down * right);
     }
 
+    // Adds a vertex's two numbers to those of its corners, (padded cells, 2).
+    void add(std::size_t vertex, const float* numbers, double* cells) const {
+        const auto& [cell, down, right] = places_[vertex];
+        double* const top = cells + 2 * static_cast<std::size_t>(cell);
+        double* const bottom = top + 2 * stride();
+        const float left_share = 1.0f - right, top_share = 1.0f - down;
+        const float shares[4] = {left_share * numbers[0], left_share * numbers[1], right * numbers[0],
+                                 right * numbers[1]};
+        for (std::size_t i = 0; i < 4; ++i) top[i] += static_cast<double>(top_share * shares[i]);
+        for (std::size_t i = 0; i < 4; ++i) bottom[i] += static_cast<double>(down * shares[i]);
+    }
+
+    // The other way round: a vertex's two numbers from those of its corners.
+    void get(std::size_t vertex, const float* cells, float* numbers) const {
+        const auto& [cell, down, right] = places_[vertex];
+        const float* const top = cells + 2 * static_cast<std::size_t>(cell);
+        const float* const bottom = top + 2 * stride();
+        const float left_share = 1.0f - right, top_share = 1.0f - down;
+        float both[4];
+        for (std::size_t i = 0; i < 4; ++i) both[i] = top_share * top[i] + down * bottom[i];
+        for (std::size_t i = 0; i < 2; ++i) numbers[i] = left_share * both[i] + right * both[2 + i];
+    }
+
   private:
     struct Place {
         std::int32_t cell;
@@ -66,8 +89,11 @@ class PixelFeatures {
 
     virtual std::size_t size() const = 0;
 
-    // Y = F X for two vectors, which are (n, 2); the same bits for any number of threads.
-    virtual void multiply_pairs(const float* x, float* y, ThreadPool& pool) const = 0;
+    // Rows of F X for two vectors, which are (n, 2), in two steps: what all rows share, and rows of it from
+    // begin to end. The same bits for any number of threads.
+    virtual std::vector<float> begin_product(const float* x, ThreadPool& pool) const = 0;
+    virtual void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                              float* y) const = 0;
 
     // As Affinity's.
     virtual void visit_edges(const Affinity::Visit& visit) const = 0;
@@ -79,7 +105,9 @@ class LiftedFeatures : public PixelFeatures {
     LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
-    void multiply_pairs(const float* x, float* y, ThreadPool& pool) const override;
+    std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
+    void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                      float* y) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
@@ -101,7 +129,9 @@ class SampledFeatures : public PixelFeatures {
     SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
-    void multiply_pairs(const float* x, float* y, ThreadPool& pool) const override;
+    std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
+    void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                      float* y) const override;
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:

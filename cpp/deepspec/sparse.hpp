@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
 
 namespace deepspec {
@@ -25,11 +26,25 @@ struct SparseMatrix {
     SparseView view() const { return {n, row_starts.data(), columns.data(), values.data()}; }
 };
 
-// A symmetric n x n matrix of small whole numbers, in compressed sparse rows of five bytes an entry; columns
-// in any order, each once in a row.
+// A symmetric n x n matrix of small whole numbers, each column once in a row, in five bytes an entry: slices
+// of a few rows, in each one entry of every row after the other, filled up with counts of 0 to the length of
+// the longest (sliced ELLPACK; Kreutzer et al., SIAM J. Sci. Comput. 36, 2014).
 struct CountMatrix {
-    std::size_t n = 0;
-    std::vector<std::int64_t> row_starts;
+    static constexpr std::size_t slice = kernels::slice_size;
+
+    explicit CountMatrix(std::size_t size = 0) : n(size), slice_starts((n + slice - 1) / slice + 1) {}
+
+    // visit(column, count) for the entries of row i, until it returns false.
+    template <class Visit>
+    void visit_row(std::size_t i, Visit visit) const {
+        const auto end = static_cast<std::size_t>(slice_starts[i / slice + 1]);
+        for (std::size_t slot = static_cast<std::size_t>(slice_starts[i / slice]) + i % slice; slot < end;
+             slot += slice)
+            if (counts[slot] != 0 && !visit(static_cast<std::size_t>(columns[slot]), counts[slot])) return;
+    }
+
+    std::size_t n;
+    std::vector<std::int64_t> slice_starts;
     LargeVector<std::int32_t> columns;
     LargeVector<std::uint8_t> counts;
 };

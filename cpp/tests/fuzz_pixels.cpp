@@ -26,7 +26,7 @@ OrderedGraph random_graph(std::size_t height, std::size_t width, bool with_color
         }
         return ordered_knn_color_graph({image.data(), height, width}, searches, pool);
     }
-    OrderedGraph graph{pixels::no_colors(n), std::vector<std::int32_t>(n)};
+    OrderedGraph graph{CountMatrix(n), std::vector<std::int32_t>(n)};
     std::iota(graph.order.begin(), graph.order.end(), 0);
     for (std::size_t v = n - 1; v > 0; --v) std::swap(graph.order[v], graph.order[random.between(0, v)]);
     return graph;

@@ -62,14 +62,11 @@ inline Matrix to_matrix(const deepspec::TiledMatrix& matrix) {
 inline Matrix to_matrix(const deepspec::CountMatrix& matrix) {
     Matrix result(matrix.n, matrix.n);
     for (std::size_t i = 0; i < matrix.n; ++i)
-        for (auto slot = static_cast<std::size_t>(matrix.row_starts[i]);
-             slot < static_cast<std::size_t>(matrix.row_starts[i + 1]); ++slot)
-            result(i, static_cast<std::size_t>(matrix.columns[slot])) += matrix.counts[slot];
+        matrix.visit_row(i, [&](std::size_t j, std::uint8_t count) {
+            result(i, j) += count;
+            return true;
+        });
     return result;
-}
-
-inline deepspec::CountMatrix no_colors(std::size_t n) {
-    return {n, std::vector<std::int64_t>(n + 1, 0), {}, {}};
 }
 
 inline Matrix sum(double first_weight, const Matrix& first, double second_weight, const Matrix& second) {

@@ -229,26 +229,26 @@ void random_walk_weights_by_hand() {
 
 // Every entry of the one is at its place in the other.
 void check_renumbered(const OrderedGraph& ordered, const SparseMatrix& graph) {
-    const auto& [n, row_starts, columns, counts] = ordered.matrix;
+    const CountMatrix& matrix = ordered.matrix;
+    const std::size_t n = matrix.n;
     CHECK_EQUAL(n, graph.n);
     std::vector<std::int32_t> sorted = ordered.order, all(n);
     std::sort(sorted.begin(), sorted.end());
     std::iota(all.begin(), all.end(), 0);
     CHECK(sorted == all);
-    CHECK_EQUAL(row_starts.size(), n + 1);
-    CHECK_EQUAL(row_starts.front(), 0);
-    CHECK_EQUAL(static_cast<std::size_t>(row_starts.back()), columns.size());
-    CHECK_EQUAL(columns.size(), graph.columns.size());
-    CHECK_EQUAL(counts.size(), columns.size());
+    CHECK_EQUAL(matrix.slice_starts.size(), (n + 3) / 4 + 1);
+    CHECK_EQUAL(matrix.slice_starts.front(), 0);
+    CHECK_EQUAL(static_cast<std::size_t>(matrix.slice_starts.back()), matrix.columns.size());
+    CHECK_EQUAL(matrix.counts.size(), matrix.columns.size());
     Dense dense(n, std::vector<double>(n, 0.0));
     for (std::size_t v = 0; v < n; ++v)
-        for (auto slot = static_cast<std::size_t>(row_starts[v]);
-             slot < static_cast<std::size_t>(row_starts[v + 1]); ++slot) {
-            const auto i = static_cast<std::size_t>(ordered.order[v]);
-            const auto j = static_cast<std::size_t>(ordered.order[static_cast<std::size_t>(columns[slot])]);
-            CHECK_EQUAL(dense[i][j], 0.0);  // each column once
-            dense[i][j] = counts[slot];
-        }
+        matrix.visit_row(v, [&](std::size_t w, std::uint8_t count) {
+            double& entry =
+                dense[static_cast<std::size_t>(ordered.order[v])][static_cast<std::size_t>(ordered.order[w])];
+            CHECK_EQUAL(entry, 0.0);  // each column once
+            entry = count;
+            return true;
+        });
     CHECK(dense == to_dense(graph));
 }
 
@@ -272,13 +272,23 @@ void ordered_graph_is_the_same_renumbered() {
 void ordered_neighbors_lie_near() {
     ThreadPool pool(2);
     const OrderedGraph graph = ordered_knn_color_graph(random_image(37, 41).view(), two_scales, pool);
-    double distance = 0.0;
+    double distance = 0.0, n_entries = 0.0;
     for (std::size_t v = 0; v < graph.matrix.n; ++v)
-        for (auto slot = graph.matrix.row_starts[v]; slot < graph.matrix.row_starts[v + 1]; ++slot)
-            distance += std::abs(static_cast<double>(v) -
-                                 static_cast<double>(graph.matrix.columns[static_cast<std::size_t>(slot)]));
-    distance /= static_cast<double>(graph.matrix.columns.size());
+        graph.matrix.visit_row(v, [&](std::size_t j, std::uint8_t) {
+            distance += std::abs(static_cast<double>(v) - static_cast<double>(j));
+            ++n_entries;
+            return true;
+        });
+    distance /= n_entries;
     CHECK(distance < 0.2 * static_cast<double>(graph.matrix.n));  // of any two: a third of n
+}
+
+// Rows of much the same length stand together, so that a slice has little to fill up.
+void slices_are_nearly_full() {
+    ThreadPool pool(2);
+    const CountMatrix matrix = ordered_knn_color_graph(random_image(37, 41).view(), two_scales, pool).matrix;
+    const auto filled = std::count(matrix.counts.begin(), matrix.counts.end(), 0);
+    CHECK(filled < static_cast<std::ptrdiff_t>(matrix.counts.size() / 20));
 }
 
 void bad_searches_are_named() {
@@ -320,7 +330,7 @@ void threads_leave_no_trace() {
         ThreadPool pool(threads);
         const OrderedGraph other = ordered_knn_color_graph(image.view(), two_scales, pool);
         CHECK(other.order == expected.order);
-        CHECK(other.matrix.row_starts == expected.matrix.row_starts);
+        CHECK(other.matrix.slice_starts == expected.matrix.slice_starts);
         CHECK(other.matrix.columns == expected.matrix.columns);
         CHECK(other.matrix.counts == expected.matrix.counts);
     }
@@ -335,6 +345,7 @@ int main() {
     random_walk_weights_by_hand();
     ordered_graph_is_the_same_renumbered();
     ordered_neighbors_lie_near();
+    slices_are_nearly_full();
     bad_searches_are_named();
     threads_leave_no_trace();
     return check::result();

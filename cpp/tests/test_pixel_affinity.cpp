@@ -116,7 +116,7 @@ void check_products(const PixelAffinity& op, const Matrix& expected) {
 }
 
 void check_products(const PixelFeatures& features, const Matrix& expected) {
-    const CountMatrix none = pixels::no_colors(features.size());
+    const CountMatrix none(features.size());
     check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
 }
 
@@ -280,7 +280,7 @@ void affinity_adds_its_parts() {
         const Matrix of_lifted = pixels::lifted(
             pixels::interpolation(layout.cells, layout.width, graph.order), pixels::to_matrix(affinity));
         const Matrix of_sampled = pixels::visited(sampled, layout.n());
-        const CountMatrix without = pixels::no_colors(layout.n());
+        const CountMatrix without(layout.n());
 
         check_products(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0),
                        pixels::sum(0.5, of_lifted, 10.0, colors));
@@ -322,7 +322,7 @@ void check_edges(const PixelAffinity& affinity, const Matrix& w) {
 void components_follow_the_cells() {
     const Layout layout{9, 15, {{3, 5}, 3.0, 3.0}};
     const Matrix u = interpolation_twin(layout);
-    const CountMatrix none = pixels::no_colors(layout.n());
+    const CountMatrix none(layout.n());
     for (const bool alike : {true, false}) {
         Matrix gram(15, 15);
         for (std::size_t a = 0; a < 15; ++a)
@@ -350,7 +350,7 @@ void components_of_crossed_cells() {
     crossed(0, 2) = crossed(2, 0) = 1.0;
     const TiledMatrix cells = pack(crossed);
     const LiftedFeatures lifted(cells, interpolation(layout));
-    check_edges({&lifted, 1.0, pixels::no_colors(layout.n()), 1.0},
+    check_edges({&lifted, 1.0, CountMatrix(layout.n()), 1.0},
                 pixels::lifted(interpolation_twin(layout), crossed));
 }
 
@@ -362,7 +362,7 @@ void components_of_all_layouts() {
         const LiftedFeatures lifted(cells, {layout.cells, layout.width, graph.order});
         const Matrix w = pixels::lifted(pixels::interpolation(layout.cells, layout.width, graph.order),
                                         pixels::to_matrix(cells));
-        check_edges({&lifted, 1.0, pixels::no_colors(layout.n()), 1.0}, w);
+        check_edges({&lifted, 1.0, CountMatrix(layout.n()), 1.0}, w);
         check_edges({&lifted, 2.0, graph.matrix, 3.0},
                     pixels::sum(2.0, w, 3.0, pixels::to_matrix(graph.matrix)));
     }
@@ -378,10 +378,10 @@ void colors_join_what_features_do_not() {
     std::iota(order.begin(), order.end(), 0);
     const LiftedFeatures lifted(cells, {layout.cells, layout.width, order});
     const Matrix of_features = pixels::lifted(pixels::interpolation(layout.cells, layout.width, order), gram);
-    CountMatrix bridge{layout.n(), {}, {23, 0}, {1, 1}};
-    bridge.row_starts.assign(layout.n() + 1, 1);
-    bridge.row_starts.front() = 0;
-    bridge.row_starts.back() = 2;
+    CountMatrix bridge(layout.n());  // slices of four rows: (0, 23) is in the first, (23, 0) in the last
+    bridge.slice_starts = {0, 4, 4, 4, 4, 4, 8};
+    bridge.columns = {23, 0, 0, 0, 0, 0, 0, 0};
+    bridge.counts = {1, 0, 0, 0, 0, 0, 0, 1};
     const auto n_components = [](const Matrix& w) {
         const std::vector<std::size_t> numbers = pixels::components(w);
         return *std::max_element(numbers.begin(), numbers.end()) + 1;
@@ -400,7 +400,7 @@ void parts_of_other_sizes_are_refused() {
     CHECK_THROWS(std::invalid_argument, "a row for each of 2 cells, got 3",
                  LiftedFeatures(three, interpolation(layout)));
     const LiftedFeatures lifted(two, interpolation(layout));
-    const CountMatrix colors = pixels::no_colors(7);
+    const CountMatrix colors(7);
     CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", PixelAffinity(&lifted, 1.0, colors, 1.0));
 }
 

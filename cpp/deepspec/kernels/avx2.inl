@@ -103,10 +103,6 @@ struct Avx2 {
         const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtepi32_ps(four)), twice);
         return _mm256_fmadd_ps(factors, _mm256_castpd_ps(entries), sums);
     }
-    static void sum_pairs(type a, float* out) {
-        const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-        _mm_storel_pi(reinterpret_cast<__m64*>(out), _mm_add_ps(halves, _mm_movehl_ps(halves, halves)));
-    }
     static constexpr bool packs = true;
     static __m256i set_lanes(unsigned lanes) {
         return _mm256_cvtepu8_epi32(

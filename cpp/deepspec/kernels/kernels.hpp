@@ -19,6 +19,7 @@ inline constexpr float high_one = 255.0f;
 inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
 inline constexpr std::size_t length_unit = 16;    // what the lengths of long vectors are a multiple of
+inline constexpr std::size_t slice_size = 4;      // rows of a matrix of counts whose entries alternate
 inline constexpr std::size_t lattice_block = 64;  // points that go through a step together
 
 // Around the distance of some rank: fewer than so many distances are at most `below`, not fewer at most
@@ -168,9 +169,9 @@ struct Kernels {
     LongVectors<float> long_floats;
     LongVectors<double> long_doubles;
 
-    // The products of the rows from begin to end of a matrix of counts (see CountMatrix) with two vectors,
-    // which are (n, 2) as the products are, from row begin on.
-    void (*count_products)(const std::int64_t* row_starts, const std::int32_t* columns,
+    // The products of the slices from begin to end of a matrix of counts (see CountMatrix) with two vectors,
+    // which are (n, 2) as the products are, from the first slice on.
+    void (*count_products)(const std::int64_t* slice_starts, const std::int32_t* columns,
                            const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
                            float* products);
 

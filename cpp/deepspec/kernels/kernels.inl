@@ -368,27 +368,27 @@ inline void subtract(const Number* vectors, std::size_t stride, std::size_t coun
 }
 
 template <class V>
-inline void count_products(const std::int64_t* row_starts, const std::int32_t* columns,
+inline void count_products(const std::int64_t* slice_starts, const std::int32_t* columns,
                            const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
                            float* products) {
-    for (std::size_t i = begin; i < end; ++i, products += 2) {
-        std::int64_t slot = row_starts[i];
-        const std::int64_t last = row_starts[i + 1];
-        float even[2] = {0.0f, 0.0f}, odd[2] = {0.0f, 0.0f};  // one sum would wait for its own additions
+    constexpr std::size_t rows = deepspec::kernels::slice_size;
+    for (std::size_t slice = begin; slice < end; ++slice, products += 2 * rows) {
+        const std::int64_t last = slice_starts[slice + 1];
         if constexpr (V::gathers_pairs) {
             typename V::type sums = V::zero();
-            for (; slot + 4 <= last; slot += 4)
+            for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
                 sums = V::add_four_pairs(pairs, columns + slot, counts + slot, sums);
-            V::sum_pairs(sums, even);
+            V::store(products, sums);
+        } else {
+            float sums[rows][2] = {};
+            for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
+                for (std::size_t r = 0; r < rows; ++r) {
+                    const float count = static_cast<float>(counts[slot + r]);
+                    const float* const entries = pairs + 2 * static_cast<std::size_t>(columns[slot + r]);
+                    for (std::size_t v = 0; v < 2; ++v) sums[r][v] += count * entries[v];
+                }
+            for (std::size_t r = 0; r < rows; ++r)
+                for (std::size_t v = 0; v < 2; ++v) products[2 * r + v] = sums[r][v];
         }
-        for (; slot < last; ++slot) {
-            const float count = static_cast<float>(counts[slot]);
-            const float* const entries = pairs + 2 * static_cast<std::size_t>(columns[slot]);
-            float* const sums = slot % 2 == 0 ? even : odd;
-            sums[0] += count * entries[0];
-            sums[1] += count * entries[1];
-        }
-        products[0] = even[0] + odd[0];
-        products[1] = even[1] + odd[1];
     }
 }
