@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "deepspec/kernels/kernels.hpp"
@@ -57,6 +58,29 @@ void subtract(const Number* first, std::size_t n_first, const double* factors, N
     for_pieces(length, n_first * n_second, pool, [&](std::size_t begin, std::size_t end) {
         kernels_of(first).subtract(first + begin, length, n_first, factors, second + begin, n_second,
                                    end - begin);
+    });
+}
+
+// put(row, n, sums) is told of the rows row … row + n - 1 of sum m = sum_j factors[m * count + j] column j, which
+// begins at sums + m * rows_at_once; it may write them over these rows of the columns.
+constexpr std::size_t rows_at_once = 128;  // all columns of so many stay in a near cache
+template <class Number, class Put>
+void combine(const Number* columns, std::size_t count, const std::vector<double>& factors, std::size_t length,
+             ThreadPool& pool, const Put& put) {
+    const std::size_t n_sums = factors.size() / count;
+    std::vector<double> negated(factors.size());
+    std::transform(factors.begin(), factors.end(), negated.begin(), std::negate());
+    for_pieces(length, factors.size(), pool, [&](std::size_t begin, std::size_t end) {
+        std::vector<Number> near((count + n_sums) * rows_at_once);
+        Number* const sums = near.data() + count * rows_at_once;
+        for (std::size_t row = begin; row < end; row += rows_at_once) {
+            const std::size_t n = std::min(rows_at_once, end - row);
+            for (std::size_t j = 0; j < count; ++j)
+                std::copy_n(columns + j * length + row, n, near.data() + j * rows_at_once);
+            std::fill_n(sums, n_sums * rows_at_once, Number{0});
+            kernels_of(columns).subtract(near.data(), rows_at_once, count, negated.data(), sums, n_sums, n);
+            put(row, n, sums);
+        }
     });
 }
 

@@ -167,15 +167,11 @@ class Factorization {
 
     // The Ritz vectors of the `count` largest values, one in a column, orthonormal in double.
     MatrixXd largest_vectors(const RitzProblem& ritz, Index count) const {
-        const Matrix coefficients = ritz.largest_vectors(count).template cast<Number>();
         MatrixXd vectors(rows_, count);
-        const auto columns = static_cast<std::size_t>(size_ * count);
-        columns::for_pieces(
-            static_cast<std::size_t>(rows_), columns, op_.pool, [&](std::size_t begin, std::size_t end) {
-                const auto first = static_cast<Index>(begin), n = static_cast<Index>(end - begin);
-                const Matrix rows = basis_.block(first, 0, n, size_) * coefficients;
-                vectors.middleRows(first, n) = rows.template cast<double>();
-            });
+        combine(ritz, count, [&](Index row, Index n, const auto& sums) {
+            const Index within = std::min(n, rows_ - row);
+            vectors.middleRows(row, within) = sums.topRows(within).template cast<double>();
+        });
         if (allowed_loss_ > 0.0) {
             const Eigen::LLT<MatrixXd> root(vectors.transpose() * vectors);
             root.matrixU().solveInPlace<Eigen::OnTheRight>(vectors);
@@ -217,12 +213,8 @@ class Factorization {
 
     // Keeps the Ritz vectors of the `count` largest values alone.
     void restart(const RitzProblem& ritz, Index count) {
-        const Matrix coefficients = ritz.largest_vectors(count).template cast<Number>();
-        const auto columns = static_cast<std::size_t>(size_ * count);
-        columns::for_pieces(length(), columns, op_.pool, [&](std::size_t begin, std::size_t end) {
-            auto rows = basis_.middleRows(static_cast<Index>(begin), static_cast<Index>(end - begin));
-            const Matrix kept = rows.leftCols(size_) * coefficients;
-            rows.leftCols(count) = kept;
+        combine(ritz, count, [&](Index row, Index n, const auto& sums) {
+            basis_.block(row, 0, n, count) = sums;
         });
         size_ = count;
         projected_.setZero();
@@ -241,6 +233,21 @@ class Factorization {
     static Index padded(Index rows) {
         constexpr auto unit = static_cast<Index>(kernels::length_unit);
         return (rows + unit - 1) / unit * unit;
+    }
+
+    // put(row, n, sums) is told of rows of the Ritz vectors of the `count` largest values, n at a time; it may
+    // write them over these rows of the basis.
+    template <class Put>
+    void combine(const RitzProblem& ritz, Index count, const Put& put) const {
+        const MatrixXd vectors = ritz.largest_vectors(count);
+        const std::vector<double> factors(vectors.data(), vectors.data() + vectors.size());
+        columns::combine(basis_.data(), static_cast<std::size_t>(size_), factors, length(), op_.pool,
+                         [&](std::size_t row, std::size_t n, const Number* sums) {
+                             using Sums = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
+                             const auto first = static_cast<Index>(row), rows = static_cast<Index>(n);
+                             constexpr auto stride = static_cast<Index>(columns::rows_at_once);
+                             put(first, rows, Sums(sums, rows, count, Eigen::OuterStride<>(stride)));
+                         });
     }
 
     // The remainder becomes the product of a block of the basis.
