@@ -14,6 +14,11 @@ namespace deepspec::columns {
 
 constexpr std::size_t piece = 1024;  // rows
 
+// A length that holds n numbers; those behind them are to be zero.
+constexpr std::size_t padded(std::size_t n) {
+    return (n + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit;
+}
+
 // Calls body(begin, end) for pieces of the rows; a thread is woken where so many products are worth it.
 template <class Body>
 void for_pieces(std::size_t length, std::size_t n_products, ThreadPool& pool, const Body& body) {
@@ -61,8 +66,8 @@ void subtract(const Number* first, std::size_t n_first, const double* factors, N
     });
 }
 
-// put(row, n, sums) is told of the rows row … row + n - 1 of sum m = sum_j factors[m * count + j] column j, which
-// begins at sums + m * rows_at_once; it may write them over these rows of the columns.
+// put(row, n, sums) is told of the rows row … row + n - 1 of sum m = sum_j factors[m * count + j] column j,
+// which begins at sums + m * rows_at_once; it may write them over these rows of the columns.
 constexpr std::size_t rows_at_once = 128;  // all columns of so many stay in a near cache
 template <class Number, class Put>
 void combine(const Number* columns, std::size_t count, const std::vector<double>& factors, std::size_t length,

@@ -5,11 +5,12 @@
 #include <cstdint>
 #include <iterator>
 #include <numeric>
+#include <span>
 #include <stdexcept>
 #include <utility>
 
 #include "deepspec/columns.hpp"
-#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/memory.hpp"
 
 namespace deepspec {
 namespace {
@@ -97,10 +98,7 @@ std::vector<double> start_vector(std::size_t size, std::uint64_t seed) {
 class ComponentSearch {
   public:
     ComponentSearch(const Laplacian& laplacian, const Component& component, ThreadPool& pool)
-        : laplacian_(laplacian),
-          component_(component),
-          pool_(pool),
-          length_((size() + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit) {
+        : laplacian_(laplacian), component_(component), pool_(pool), length_(columns::padded(size())) {
         std::vector<double> null(size());
         for (std::size_t i = 0; i < size(); ++i)
             null[i] = null_entry(laplacian, component.vertices[i]) / std::sqrt(component.mass);
@@ -119,7 +117,8 @@ class ComponentSearch {
         std::vector<Candidate> found = search(count, dense ? largest_eigenpairs_dense : solver, first);
         if (!dense && complete_ && !none_hidden_) add_missed(found, solver, options);
         if (detail_ == Detail::coarse && complete_) found = refined(found, options);
-        for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
+        if (size() < laplacian_.size())
+            for (Candidate& candidate : found) candidate.vector = to_all_vertices(candidate.vector);
         return found;
     }
 
@@ -318,6 +317,43 @@ void fix_sign(float* vector, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) vector[i] = -vector[i];
 }
 
+// What the operator makes of unit vectors.
+class Products {
+  public:
+    Products(const Laplacian& laplacian, std::span<const Candidate> candidates, ThreadPool& pool)
+        : length_(columns::padded(laplacian.size())),
+          pool_(pool),
+          vectors_(candidates.size() * length_),
+          products_(candidates.size() * length_) {
+        const std::size_t n = laplacian.size();
+        if (candidates.empty()) return;
+        for (std::size_t j = 0; j < candidates.size(); ++j)
+            columns::convert(candidates[j].vector.data(), vector(j), n, pool);
+        laplacian.apply(vectors_.data(), products_.data(), pool, candidates.size(), length_);
+        for (std::size_t j = 0; j < candidates.size(); ++j)
+            for (double* const column : {vector(j), product(j)}) std::fill(column + n, column + length_, 0.0);
+    }
+
+    double rayleigh_quotient(std::size_t j) { return dot(vector(j), product(j)); }
+
+    // |A v - value v|, which takes the product's place.
+    double residual(std::size_t j, double value) {
+        columns::subtract(vector(j), 1, &value, product(j), 1, length_, pool_);
+        return std::sqrt(dot(product(j), product(j)));
+    }
+
+  private:
+    double* vector(std::size_t j) { return vectors_.data() + j * length_; }
+    double* product(std::size_t j) { return products_.data() + j * length_; }
+    double dot(const double* x, const double* y) const {
+        return columns::dots(x, 1, y, 1, length_, pool_).front();
+    }
+
+    std::size_t length_;
+    ThreadPool& pool_;
+    Buffer<double> vectors_, products_;
+};
+
 }  // namespace
 
 Solver find_solver(const std::string& name) {
@@ -367,23 +403,11 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
     bool any_isolated = false;
     for (std::size_t i = 0; i < n; ++i) any_isolated = any_isolated || laplacian.isolated(i);
     const std::size_t n_exact = any_isolated ? 0 : 1, n_measured = candidates.size() - n_exact;
-    std::vector<double> vectors, residuals(n_exact, 0.0);
-    for (std::size_t j = n_exact; j < candidates.size(); ++j)
-        vectors.insert(vectors.end(), candidates[j].vector.begin(), candidates[j].vector.end());
-    std::vector<double> products(vectors.size());
-    if (n_measured > 0) laplacian.apply(vectors.data(), products.data(), pool, n_measured, n);
+    std::vector<double> residuals(n_exact, 0.0);
+    Products products(laplacian, std::span(candidates).subspan(n_exact), pool);
     for (std::size_t j = n_exact; j < candidates.size(); ++j) {
-        Candidate& candidate = candidates[j];
-        const double* product = products.data() + (j - n_exact) * n;
-        if (j >= n_null)
-            candidate.value = std::max(
-                0.0, std::inner_product(candidate.vector.begin(), candidate.vector.end(), product, 0.0));
-        double squared = 0.0;
-        for (std::size_t i = 0; i < n; ++i) {
-            const double difference = product[i] - candidate.value * candidate.vector[i];
-            squared += difference * difference;
-        }
-        residuals.push_back(std::sqrt(squared));
+        if (j >= n_null) candidates[j].value = std::max(0.0, products.rayleigh_quotient(j - n_exact));
+        residuals.push_back(products.residual(j - n_exact, candidates[j].value));
     }
     result.n_products += n_measured;
     result.converged = complete && candidates.size() == k &&

@@ -50,6 +50,7 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
         const bool converged = residual <= target || size == rows;
         if (converged || out_of_products) {
             const MatrixXd vectors = factorization.largest_vectors(ritz, wanted);
+            result.vectors.reserve(static_cast<std::size_t>(vectors.size()));
             for (Index j = wanted - 1; j >= 0; --j) {
                 if (!converged && residuals[j] > target) continue;
                 result.values.push_back(ritz.values()[size - wanted + j]);

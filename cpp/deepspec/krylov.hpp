@@ -213,9 +213,8 @@ class Factorization {
 
     // Keeps the Ritz vectors of the `count` largest values alone.
     void restart(const RitzProblem& ritz, Index count) {
-        combine(ritz, count, [&](Index row, Index n, const auto& sums) {
-            basis_.block(row, 0, n, count) = sums;
-        });
+        combine(ritz, count,
+                [&](Index row, Index n, const auto& sums) { basis_.block(row, 0, n, count) = sums; });
         size_ = count;
         projected_.setZero();
         projected_.diagonal().head(size_) = ritz.values().tail(size_);
@@ -231,12 +230,11 @@ class Factorization {
     static constexpr double breakdown = std::is_same_v<Number, double> ? 1e-12 : 1e-6;
 
     static Index padded(Index rows) {
-        constexpr auto unit = static_cast<Index>(kernels::length_unit);
-        return (rows + unit - 1) / unit * unit;
+        return static_cast<Index>(columns::padded(static_cast<std::size_t>(rows)));
     }
 
-    // put(row, n, sums) is told of rows of the Ritz vectors of the `count` largest values, n at a time; it may
-    // write them over these rows of the basis.
+    // put(row, n, sums) is told of rows of the Ritz vectors of the `count` largest values, n at a time; it
+    // may write them over these rows of the basis.
     template <class Put>
     void combine(const RitzProblem& ritz, Index count, const Put& put) const {
         const MatrixXd vectors = ritz.largest_vectors(count);

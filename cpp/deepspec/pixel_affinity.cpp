@@ -91,8 +91,8 @@ std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) c
     std::vector<double> sums(lifted_bands * 2 * padded);  // of each band (cells, 2)
     pool.run(lifted_bands, [&](std::size_t b) {
         double* const own = sums.data() + b * 2 * padded;
-        for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i)
-            interpolation_.add(i, x + 2 * i, own);
+        const std::size_t begin = std::min(n, b * band), end = std::min(n, begin + band);
+        interpolation_.add(begin, end, x + 2 * begin, own);
     });
     const std::size_t n_cells = interpolation_.grid().size();
     std::vector<double> result(2 * n_cells);
@@ -120,7 +120,7 @@ std::vector<float> LiftedFeatures::begin_product(const float* x, ThreadPool& poo
 
 void LiftedFeatures::product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                                   float* y) const {
-    for (std::size_t i = begin; i < end; ++i) interpolation_.get(i, shared.data(), y + 2 * (i - begin));
+    interpolation_.get(begin, end, shared.data(), y);
 }
 
 // Every vertex is joined to one that stands for a cell, the nearest to its centre, which it has an entry
@@ -150,17 +150,22 @@ void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
         return true;
     });
     bool more = true;
-    for (std::size_t i = 0; more && i < interpolation_.n_vertices(); ++i)
-        interpolation_.corners(i, [&](std::size_t cell, double weight) {
-            const Edge& edge = strongest[cell];
-            if (more && weight * edge.entry > 0.0) more = visit(i, nearest[edge.cell], weight * edge.entry);
-        });
-    if (!more) return;
+    const auto visit_corner = [&](std::size_t i, std::size_t which) {
+        const auto [cell, weight] = interpolation_.corner(i, which);
+        const Edge& edge = strongest[cell];
+        if (weight * edge.entry > 0.0) more = visit(i, nearest[edge.cell], weight * edge.entry);
+    };
+    // Most graphs are joined by one edge of each vertex and the first cells'.
+    const std::size_t n = interpolation_.n_vertices();
+    for (std::size_t i = 0; more && i < n; ++i) visit_corner(i, interpolation_.nearest_corner(i));
     for_upper_half(affinity_, [&](std::size_t a, std::size_t b, double entry) {
         const std::size_t one = interpolation_.padded(a), other = interpolation_.padded(b);
         entry *= weights[one] * weights[other];
-        return entry > 0.0 ? visit(nearest[one], nearest[other], entry) : true;
+        if (more && entry > 0.0) more = visit(nearest[one], nearest[other], entry);
+        return more;
     });
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t which = 0; more && which < 4; ++which) visit_corner(i, which);
 }
 
 SampledFeatures::SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed)
@@ -274,9 +279,9 @@ void PixelAffinity::multiply_two(const double* f, const Number* first, const Num
         std::array<float, 2 * block> of_colors{}, of_features{};
         if (features_ != nullptr) features_->product_rows(shared, begin, end, of_features.data());
         if (color_weight_ > 0.0)
-            kernels::selected().count_products(colors_.slice_starts.data(), colors_.columns.data(),
-                                               colors_.counts.data(), pairs.data(), begin / slice,
-                                               (end + slice - 1) / slice, of_colors.data());
+            kernels::selected().pixels.count_products(colors_.slice_starts.data(), colors_.columns.data(),
+                                                      colors_.counts.data(), pairs.data(), begin / slice,
+                                                      (end + slice - 1) / slice, of_colors.data());
         for (std::size_t i = begin; i < end; ++i) {
             std::array<double, 2> sums;
             for (std::size_t v = 0; v < 2; ++v)

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deepspec/interpolation.hpp"
+#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/sparse.hpp"
@@ -35,46 +36,48 @@ class Interpolation {
     std::size_t padded_size() const { return (grid_.height + 1) * stride(); }
     std::size_t padded(std::size_t cell) const { return cell / grid_.width * stride() + cell % grid_.width; }
 
-    // visit(padded cell, weight) for the four corners of a vertex.
+    // One of the four corners of a vertex.
+    struct Corner {
+        std::size_t cell;  // padded
+        double weight;
+    };
+    Corner corner(std::size_t vertex, std::size_t which) const {
+        const Place& place = places_[vertex];
+        const bool lower = which >= 2, farther = which % 2 == 1;
+        const double down = place.down, right = place.right;
+        return {static_cast<std::size_t>(place.cell) + (lower ? stride() : 0) + (farther ? 1 : 0),
+                (lower ? down : 1.0 - down) * (farther ? right : 1.0 - right)};
+    }
+
+    // The one that weighs most.
+    std::size_t nearest_corner(std::size_t vertex) const {
+        const Place& place = places_[vertex];
+        return (place.down > 0.5f ? 2 : 0) + (place.right > 0.5f ? 1 : 0);
+    }
+
+    // visit(padded cell, weight) for all of them.
     template <class Visit>
     void corners(std::size_t vertex, Visit visit) const {
-        const Place& place = places_[vertex];
-        const auto cell = static_cast<std::size_t>(place.cell);
-        const double down = place.down, right = place.right;
-        visit(cell, (1.0 - down) * (1.0 - right));
-        visit(cell + 1, (1.0 - down) * right);
-        visit(cell + stride(), down * (1.0 - right));
-        visit(cell + stride() + 1, down * right);
+        for (std::size_t which = 0; which < 4; ++which) {
+            const auto [cell, weight] = corner(vertex, which);
+            visit(cell, weight);
+        }
     }
 
-    // Adds a vertex's two numbers to those of its corners, (padded cells, 2).
-    void add(std::size_t vertex, const float* numbers, double* cells) const {
-        const auto& [cell, down, right] = places_[vertex];
-        double* const top = cells + 2 * static_cast<std::size_t>(cell);
-        double* const bottom = top + 2 * stride();
-        const float left_share = 1.0f - right, top_share = 1.0f - down;
-        const float shares[4] = {left_share * numbers[0], left_share * numbers[1], right * numbers[0],
-                                 right * numbers[1]};
-        for (std::size_t i = 0; i < 4; ++i) top[i] += static_cast<double>(top_share * shares[i]);
-        for (std::size_t i = 0; i < 4; ++i) bottom[i] += static_cast<double>(down * shares[i]);
+    // Adds the numbers of vertices from begin to end, two of each, to those of their corners, (padded
+    // cells, 2).
+    void add(std::size_t begin, std::size_t end, const float* numbers, double* cells) const {
+        kernels::selected().pixels.add_to_cells(places_.data() + begin, end - begin, stride(), numbers,
+                                                cells);
     }
 
-    // The other way round: a vertex's two numbers from those of its corners.
-    void get(std::size_t vertex, const float* cells, float* numbers) const {
-        const auto& [cell, down, right] = places_[vertex];
-        const float* const top = cells + 2 * static_cast<std::size_t>(cell);
-        const float* const bottom = top + 2 * stride();
-        const float left_share = 1.0f - right, top_share = 1.0f - down;
-        float both[4];
-        for (std::size_t i = 0; i < 4; ++i) both[i] = top_share * top[i] + down * bottom[i];
-        for (std::size_t i = 0; i < 2; ++i) numbers[i] = left_share * both[i] + right * both[2 + i];
+    // The other way round.
+    void get(std::size_t begin, std::size_t end, const float* cells, float* numbers) const {
+        kernels::selected().pixels.from_cells(places_.data() + begin, end - begin, stride(), cells, numbers);
     }
 
   private:
-    struct Place {
-        std::int32_t cell;
-        float down, right;
-    };
+    using Place = kernels::Place;
 
     std::size_t stride() const { return grid_.width + 1; }
 

@@ -336,6 +336,69 @@ void check_ranks(const Kernels& kernels, std::size_t count, std::size_t least, s
     CHECK(std::equal(kept_slots.begin(), kept_slots.end(), slots.begin()));
 }
 
+// Shares of the four cells that places lie between, beside products of weights in double.
+void check_cells(const Kernels& kernels, std::size_t count) {
+    constexpr std::size_t width = 5, height = 4, side = 2 * width * height;
+    std::mt19937 random(static_cast<unsigned>(16 + count));
+    const auto between_0_and_1 = [&] { return static_cast<float>(random() % 1025) / 1024.0f; };
+    std::vector<deepspec::kernels::Place> places(count);
+    std::vector<float> numbers(2 * count), of_cells(side);
+    for (deepspec::kernels::Place& place : places)
+        place = {static_cast<std::int32_t>(random() % (height - 1) * width + random() % (width - 1)),
+                 between_0_and_1(), between_0_and_1()};
+    for (float& number : numbers) number = between_0_and_1() - 0.5f;
+    for (float& number : of_cells) number = between_0_and_1() - 0.5f;
+    std::vector<double> cells(side, 1.0), expected_cells = cells, expected(2 * count, 0.0);
+    for (std::size_t i = 0; i < count; ++i)
+        for (const std::size_t row : {0u, 1u})
+            for (const std::size_t column : {0u, 1u})
+                for (std::size_t v = 0; v < 2; ++v) {
+                    const double down = places[i].down, right = places[i].right;
+                    const double weight =
+                        (row == 0 ? 1.0 - down : down) * (column == 0 ? 1.0 - right : right);
+                    const std::size_t at =
+                        2 * (static_cast<std::size_t>(places[i].cell) + row * width + column) + v;
+                    expected_cells[at] += weight * static_cast<double>(numbers[2 * i + v]);
+                    expected[2 * i + v] += weight * static_cast<double>(of_cells[at]);
+                }
+    kernels.pixels.add_to_cells(places.data(), count, width, numbers.data(), cells.data());
+    for (std::size_t c = 0; c < side; ++c) CHECK_NEAR(cells[c], expected_cells[c], 1e-5);
+    kernels.pixels.from_cells(places.data(), count, width, of_cells.data(), numbers.data());
+    for (std::size_t i = 0; i < 2 * count; ++i)
+        CHECK_NEAR(static_cast<double>(numbers[i]), expected[i], 1e-6);
+}
+
+// Slices of rows of different lengths, filled up with counts of 0.
+void check_counts(const Kernels& kernels) {
+    constexpr std::size_t rows = deepspec::kernels::slice_size, n = 6 * rows;
+    std::mt19937 random(17);
+    std::vector<std::int64_t> starts{0};
+    std::vector<std::int32_t> columns;
+    std::vector<std::uint8_t> counts;
+    std::vector<float> pairs(2 * n);
+    for (float& number : pairs) number = static_cast<float>(random() % 1000) / 1000.0f;
+    std::vector<double> expected(2 * n, 0.0);
+    for (std::size_t slice = 0; slice < n / rows; ++slice) {
+        for (std::size_t j = 0; j < 5 * slice; ++j)
+            for (std::size_t r = 0; r < rows; ++r) {
+                columns.push_back(static_cast<std::int32_t>(random() % n));
+                counts.push_back(static_cast<std::uint8_t>(j < r ? 0 : random() % 255));
+                for (std::size_t v = 0; v < 2; ++v)
+                    expected[2 * (slice * rows + r) + v] +=
+                        static_cast<double>(counts.back()) *
+                        static_cast<double>(pairs[2 * static_cast<std::size_t>(columns.back()) + v]);
+            }
+        starts.push_back(static_cast<std::int64_t>(columns.size()));
+    }
+    for (const std::size_t begin : {0u, 2u}) {
+        std::vector<float> products(2 * (n - begin * rows));
+        kernels.pixels.count_products(starts.data(), columns.data(), counts.data(), pairs.data(), begin,
+                                      n / rows, products.data());
+        for (std::size_t i = 0; i < products.size(); ++i)
+            CHECK_NEAR(static_cast<double>(products[i]), expected[2 * begin * rows + i], 1e-2);
+    }
+}
+
 // dots and subtract, beside sums one after the other.
 template <class Number>
 void check_long_vectors(const deepspec::kernels::LongVectors<Number>& kernels, std::size_t count,
@@ -409,5 +472,7 @@ int main() {
             check_ranks(kernels, count, count, count, levels);
             check_ranks(kernels, count, (count + 1) / 2, (count + 1) / 2 + 3, levels);
         }
+    for (const std::size_t count : {0u, 1u, 2u, 77u}) check_cells(kernels, count);
+    check_counts(kernels);
     return check::result();
 }

@@ -25,6 +25,7 @@ struct Avx2Double {
 #include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
+#include "deepspec/kernels/pixels.inl"
 
 }  // namespace
 
@@ -51,5 +52,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{
     keep_near<Avx2>,
     {dots<Avx2, float>, subtract<Avx2, float>},
     {dots<Avx2Double, double>, subtract<Avx2Double, double>},
-    count_products<Avx2>,
+    pixel_loops<Avx2>,
     crf_loops<Avx2>};

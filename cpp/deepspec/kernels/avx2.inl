@@ -89,7 +89,7 @@ struct Avx2 {
         s = _mm_max_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
     }
-    static constexpr bool gathers_pairs = true;
+    static constexpr bool takes_pairs = true;
     static type add_four_pairs(const float* pairs, const std::int32_t* columns, const std::uint8_t* counts,
                                type sums) {
         const auto pair = [&](int e) {
@@ -102,6 +102,25 @@ struct Avx2 {
         const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
         const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtepi32_ps(four)), twice);
         return _mm256_fmadd_ps(factors, _mm256_castpd_ps(entries), sums);
+    }
+    static void add_to_corners(float down, float right, const float* pair, double* top, double* bottom) {
+        const __m128 twice = _mm_castpd_ps(_mm_loaddup_pd(reinterpret_cast<const double*>(pair)));
+        const __m128 farther = _mm_set1_ps(right);
+        const __m128 share =
+            _mm_mul_ps(twice, _mm_blend_ps(_mm_sub_ps(_mm_set1_ps(1.0f), farther), farther, 0b1100));
+        const __m128 below = _mm_mul_ps(_mm_set1_ps(down), share);
+        const auto add = [](double* p, __m128 a) {
+            _mm256_storeu_pd(p, _mm256_add_pd(_mm256_loadu_pd(p), _mm256_cvtps_pd(a)));
+        };
+        add(top, _mm_sub_ps(share, below));
+        add(bottom, below);
+    }
+    static void between_corners(float down, float right, const float* top, const float* bottom, float* pair) {
+        const auto between = [](float at, __m128 a, __m128 b) {
+            return _mm_fmadd_ps(_mm_set1_ps(at), _mm_sub_ps(b, a), a);
+        };
+        const __m128 both = between(down, _mm_loadu_ps(top), _mm_loadu_ps(bottom));
+        _mm_storel_pi(reinterpret_cast<__m64*>(pair), between(right, both, _mm_movehl_ps(both, both)));
     }
     static constexpr bool packs = true;
     static __m256i set_lanes(unsigned lanes) {

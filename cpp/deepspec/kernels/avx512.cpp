@@ -96,6 +96,7 @@ struct Avx512Double {
 #include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
+#include "deepspec/kernels/pixels.inl"
 
 }  // namespace
 
@@ -122,5 +123,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{
     keep_near<Avx512>,
     {dots<Avx512, float>, subtract<Avx512, float>},
     {dots<Avx512Double, double>, subtract<Avx512Double, double>},
-    count_products<Avx2>,
+    pixel_loops<Avx2>,
     crf_loops<Avx512>};

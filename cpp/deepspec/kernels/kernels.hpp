@@ -104,6 +104,29 @@ struct CrfLoops {
     void (*tanh_half)(const float* numbers, std::size_t count, float* out);
 };
 
+// Where a pixel lies: the first of the four cells it is between, and how far from that.
+struct Place {
+    std::int32_t cell;
+    float down, right;
+};
+
+// Of the affinity of pixels, and of two vectors, which are (n, 2).
+struct PixelLoops {
+    // The products of the slices from begin to end of a matrix of counts (see CountMatrix) with vectors.
+    // Products begin with the first slice's.
+    void (*count_products)(const std::int64_t* slice_starts, const std::int32_t* columns,
+                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
+                           float* products);
+
+    // Adds to cells, in rows of `width`, their shares of the numbers at `count` places.
+    void (*add_to_cells)(const Place* places, std::size_t count, std::size_t width, const float* numbers,
+                         double* cells);
+
+    // Numbers at places from those of cells, by the same shares.
+    void (*from_cells)(const Place* places, std::size_t count, std::size_t width, const float* cells,
+                       float* numbers);
+};
+
 struct Kernels {
     const char* instruction_set;
 
@@ -169,12 +192,7 @@ struct Kernels {
     LongVectors<float> long_floats;
     LongVectors<double> long_doubles;
 
-    // The products of the slices from begin to end of a matrix of counts (see CountMatrix) with two vectors,
-    // which are (n, 2) as the products are, from the first slice on.
-    void (*count_products)(const std::int64_t* slice_starts, const std::int32_t* columns,
-                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
-                           float* products);
-
+    PixelLoops pixels;
     CrfLoops crf;
 };
 

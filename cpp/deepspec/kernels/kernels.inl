@@ -366,29 +366,3 @@ inline void subtract(const Number* vectors, std::size_t stride, std::size_t coun
         subtract_from<V, 2>(vectors, stride, count, factors, x, length);
     if (n_x == 1) subtract_from<V, 1>(vectors, stride, count, factors, x, length);
 }
-
-template <class V>
-inline void count_products(const std::int64_t* slice_starts, const std::int32_t* columns,
-                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
-                           float* products) {
-    constexpr std::size_t rows = deepspec::kernels::slice_size;
-    for (std::size_t slice = begin; slice < end; ++slice, products += 2 * rows) {
-        const std::int64_t last = slice_starts[slice + 1];
-        if constexpr (V::gathers_pairs) {
-            typename V::type sums = V::zero();
-            for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
-                sums = V::add_four_pairs(pairs, columns + slot, counts + slot, sums);
-            V::store(products, sums);
-        } else {
-            float sums[rows][2] = {};
-            for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
-                for (std::size_t r = 0; r < rows; ++r) {
-                    const float count = static_cast<float>(counts[slot + r]);
-                    const float* const entries = pairs + 2 * static_cast<std::size_t>(columns[slot + r]);
-                    for (std::size_t v = 0; v < 2; ++v) sums[r][v] += count * entries[v];
-                }
-            for (std::size_t r = 0; r < rows; ++r)
-                for (std::size_t v = 0; v < 2; ++v) products[2 * r + v] = sums[r][v];
-        }
-    }
-}

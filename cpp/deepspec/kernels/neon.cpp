@@ -70,7 +70,7 @@ struct Neon {
         return vreinterpretq_f32_s32(vshlq_n_s32(exponents, 23));
     }
     static float largest(type a) { return vmaxvq_f32(a); }
-    static constexpr bool gathers_pairs = false;
+    static constexpr bool takes_pairs = false;
     static constexpr bool packs = false;
 };
 
@@ -90,6 +90,7 @@ struct NeonDouble {
 #include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
+#include "deepspec/kernels/pixels.inl"
 
 }  // namespace
 
@@ -116,5 +117,5 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{
     keep_near<Neon>,
     {dots<Neon, float>, subtract<Neon, float>},
     {dots<NeonDouble, double>, subtract<NeonDouble, double>},
-    count_products<Neon>,
+    pixel_loops<Neon>,
     crf_loops<Neon>};

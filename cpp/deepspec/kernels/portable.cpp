@@ -89,7 +89,7 @@ struct Portable {
         for (int i = 1; i < width; ++i) greatest = a.lane[i] > greatest ? a.lane[i] : greatest;
         return greatest;
     }
-    static constexpr bool gathers_pairs = false;
+    static constexpr bool takes_pairs = false;
     static constexpr bool packs = false;
 };
 
@@ -109,6 +109,7 @@ struct PortableDouble {
 #include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
+#include "deepspec/kernels/pixels.inl"
 
 }  // namespace
 
@@ -135,5 +136,5 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{
     keep_near<Portable>,
     {dots<Portable, float>, subtract<Portable, float>},
     {dots<PortableDouble, double>, subtract<PortableDouble, double>},
-    count_products<Portable>,
+    pixel_loops<Portable>,
     crf_loops<Portable>};
