@@ -213,7 +213,8 @@ class KdTree<Dimensions>::Search {
     // less.
     static float narrowed(float squared) {
         const double distance = std::sqrt(static_cast<double>(std::max(squared, 0.0f))) - margin;
-        return distance > 0.0 ? static_cast<float>(distance * distance * (1.0 - 2.0 * relative_margin)) : -1.0f;
+        return distance > 0.0 ? static_cast<float>(distance * distance * (1.0 - 2.0 * relative_margin))
+                              : -1.0f;
     }
 
     // Keeps the k nearest by (squared distance in double, index). Fewer are within `below` in float.
