@@ -27,7 +27,7 @@ inline void count_products(const std::int64_t* slice_starts, const std::int32_t*
     }
 }
 
-// Two numbers of each of a place's cell and the next lie together.
+// Of a place's cell and the one to its right, four numbers lie together; of those below them, too.
 template <class V>
 inline void add_to_cells(const deepspec::kernels::Place* places, std::size_t count, std::size_t width,
                          const float* numbers, double* cells) {
