@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t row_block = 128;  // rows in a parallel task
 constexpr std::size_t leaf_block = 8;   // leaves in a parallel task
-constexpr std::size_t transposed_bands = 4;
+constexpr std::size_t most_bands = 4;   // of rows, when they are transposed
 
 // The rows of a sparse matrix: distinct or repeated columns in no order. A row may end before the next
 // begins.
@@ -46,7 +46,7 @@ Rows equal_rows(std::size_t n, std::size_t length) {
 // The points of an image, of each of which the `neighbors` nearest are wanted.
 template <std::size_t D>
 struct PointSearch {
-    std::vector<std::array<double, D>> points;
+    LargeVector<std::array<double, D>> points;
     std::size_t neighbors;
 };
 
@@ -60,9 +60,19 @@ Trees<D> plant(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
     return trees;
 }
 
-// The neighbours of every point, those of the first search, then those of the next, in row row_of(point).
-template <std::size_t D, class RowOf>
-Rows find_neighbors(const Trees<D>& trees, std::span<const PointSearch<D>> searches, RowOf row_of,
+std::vector<std::int32_t> inverse(const std::vector<std::int32_t>& order) {
+    std::vector<std::int32_t> places(order.size());
+    for (std::size_t i = 0; i < order.size(); ++i)
+        places[static_cast<std::size_t>(order[i])] = static_cast<std::int32_t>(i);
+    return places;
+}
+
+// What each tree's points are called, by slot.
+using Labels = std::vector<std::span<const std::int32_t>>;
+
+// The neighbours of every point, those of the first search, then those of the next, in the row of its label.
+template <std::size_t D>
+Rows find_neighbors(const Trees<D>& trees, std::span<const PointSearch<D>> searches, const Labels& labels,
                     ThreadPool& pool) {
     std::vector<std::size_t> offsets;
     std::size_t length = 0;
@@ -75,61 +85,66 @@ Rows find_neighbors(const Trees<D>& trees, std::span<const PointSearch<D>> searc
     const std::size_t n_blocks = (n_leaves + leaf_block - 1) / leaf_block;
     pool.run(searches.size() * n_blocks, [&](std::size_t task) {
         const std::size_t s = task / n_blocks, begin = task % n_blocks * leaf_block;
+        const std::span<const std::int32_t> label = labels[s];
         trees[s]->search(begin, std::min(begin + leaf_block, n_leaves), searches[s].neighbors,
-                         [&](std::size_t i) { return rows.of(row_of(i)).data() + offsets[s]; });
+                         [&](std::size_t slot, std::span<const std::int32_t> nearest) {
+                             std::int32_t* out =
+                                 rows.of(static_cast<std::size_t>(label[slot])).data() + offsets[s];
+                             for (const std::int32_t near : nearest)
+                                 *out++ = label[static_cast<std::size_t>(near)];
+                         });
     });
     return rows;
 }
 
+// Between points in their own order.
 template <std::size_t D>
 Rows find_neighbors(std::span<const PointSearch<D>> searches, ThreadPool& pool) {
-    const auto same = [](std::size_t i) { return i; };
-    return find_neighbors(plant(searches, pool), searches, same, pool);
+    const Trees<D> trees = plant(searches, pool);
+    Labels labels;
+    for (const auto& tree : trees) labels.push_back(tree->order());
+    return find_neighbors(trees, searches, labels, pool);
 }
 
-std::vector<std::int32_t> inverse(const std::vector<std::int32_t>& order) {
-    std::vector<std::int32_t> places(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i)
-        places[static_cast<std::size_t>(order[i])] = static_cast<std::int32_t>(i);
-    return places;
-}
-
-// The same between points in the order of the last tree, whose neighbours lie far apart in the image.
+// Between points in the order of the last tree, whose neighbours lie far apart in the image.
 template <std::size_t D>
 Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<std::int32_t>& order,
                             ThreadPool& pool) {
     const Trees<D> trees = plant<D>(searches, pool);
     order.assign(trees.back()->order().begin(), trees.back()->order().end());
     const std::vector<std::int32_t> numbers = inverse(order);
-    const auto number = [&](std::size_t i) { return static_cast<std::size_t>(numbers[i]); };
-    Rows rows = find_neighbors<D>(trees, searches, number, pool);
-    pool.for_blocks(rows.size(), row_block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i)
-            for (std::int32_t& j : rows.of(i)) j = numbers[static_cast<std::size_t>(j)];
+    std::vector<std::vector<std::int32_t>> numbered(trees.size());
+    pool.run(trees.size(), [&](std::size_t s) {
+        for (const std::int32_t i : trees[s]->order())
+            numbered[s].push_back(numbers[static_cast<std::size_t>(i)]);
     });
-    return rows;
+    return find_neighbors<D>(trees, searches, Labels(numbered.begin(), numbered.end()), pool);
 }
 
 // Bands of rows count what they have of each column, then write it after what earlier ones have.
 Rows transposed(const Rows& rows, ThreadPool& pool) {
-    const std::size_t n = rows.size(), band = (n + transposed_bands - 1) / transposed_bands;
-    const auto for_bands = [&](const auto& body) {
-        pool.run(transposed_bands, [&](std::size_t b) {
-            for (std::size_t i = b * band; i < std::min(n, (b + 1) * band); ++i)
-                for (const std::int32_t j : rows.of(i)) body(b * n + static_cast<std::size_t>(j), i);
-        });
+    const std::size_t n = rows.size(),
+                      n_bands = std::min<std::size_t>(most_bands, static_cast<std::size_t>(pool.size()));
+    LargeVector<std::int64_t> slots(n_bands * n);
+    const auto for_entries = [&](std::size_t band, const auto& visit) {
+        for (std::size_t i = band * n / n_bands; i < (band + 1) * n / n_bands; ++i)
+            for (const std::int32_t j : rows.of(i)) visit(slots[band * n + static_cast<std::size_t>(j)], i);
     };
+    pool.run(n_bands, [&](std::size_t band) {
+        std::fill_n(slots.data() + band * n, n, 0);
+        for_entries(band, [](std::int64_t& count, std::size_t) { ++count; });
+    });
     Rows result{std::vector<std::int64_t>(n + 1), LargeVector<std::int32_t>(rows.columns.size())};
-    std::vector<std::int64_t> slots(transposed_bands * n);
-    for_bands([&](std::size_t slot, std::size_t) { ++slots[slot]; });
     std::int64_t next = 0;
     for (std::size_t j = 0; j < n; ++j) {
         result.starts[j] = next;
-        for (std::size_t b = 0; b < transposed_bands; ++b) next += std::exchange(slots[b * n + j], next);
+        for (std::size_t band = 0; band < n_bands; ++band) next += std::exchange(slots[band * n + j], next);
     }
     result.starts[n] = next;
-    for_bands([&](std::size_t slot, std::size_t i) {
-        result.columns[static_cast<std::size_t>(slots[slot]++)] = static_cast<std::int32_t>(i);
+    pool.run(n_bands, [&](std::size_t band) {
+        for_entries(band, [&](std::int64_t& slot, std::size_t i) {
+            result.columns[static_cast<std::size_t>(slot++)] = static_cast<std::int32_t>(i);
+        });
     });
     return result;
 }
@@ -143,12 +158,12 @@ struct CountedRows {
     // Keeps the first of each column that `tally` has and keep(column, count) accepts, and takes it from
     // there.
     template <class Keep>
-    void condense(std::size_t i, std::vector<std::uint8_t>& tally, Keep keep) {
-        std::span<std::int32_t> columns = rows.of(i);
-        std::uint8_t* out = counts.data() + rows.starts[i];
+    void condense(std::size_t i, std::uint8_t* tally, Keep keep) {
+        const std::span<std::int32_t> columns = rows.of(i);
+        std::uint8_t* const out = counts.data() + rows.starts[i];
         std::size_t length = 0;
         for (const std::int32_t j : columns) {
-            std::uint8_t& count = tally[static_cast<std::size_t>(j)];
+            std::uint8_t& count = tally[j];
             columns[length] = j;
             out[length] = count;
             length += count != 0 && keep(static_cast<std::size_t>(j), count);
@@ -183,10 +198,11 @@ SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     CountedRows backward{transposed(found, pool)};
     SymmetricRows result{{std::move(found)}, std::move(backward)};
     pool.for_blocks(n, std::max(row_block, n / 256), [&](std::size_t begin, std::size_t end) {
-        std::vector<std::uint8_t> tally(n);
+        std::vector<std::uint8_t> tallies(n);
+        std::uint8_t* const tally = tallies.data();
         for (std::size_t i = begin; i < end; ++i) {
             for (CountedRows* part : {&result.forward, &result.backward})
-                for (const std::int32_t j : part->rows.of(i)) ++tally[static_cast<std::size_t>(j)];
+                for (const std::int32_t j : part->rows.of(i)) ++tally[j];
             for (CountedRows* part : {&result.forward, &result.backward})
                 part->condense(i, tally, [&](std::size_t j, int count) { return keep(i, j, count); });
         }
@@ -194,20 +210,23 @@ SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     return result;
 }
 
-// Rows of a window by their length: those of a slice are then about as long. Which one each place has.
-std::vector<std::int32_t> ordered_by_length(const SymmetricRows& rows, ThreadPool& pool) {
-    constexpr std::size_t window = 256;  // what is near stays near
+// Numbers for the rows of each window by their length: those of a slice are then about as long.
+constexpr std::size_t window = 256;  // what is near stays near
+std::vector<std::int32_t> numbers_by_length(const SymmetricRows& rows, ThreadPool& pool) {
     static_assert(window % CountMatrix::slice == 0);
-    std::vector<std::int32_t> order(rows.size());
-    std::iota(order.begin(), order.end(), 0);
+    std::vector<std::int32_t> order(rows.size()), numbers(rows.size());
     pool.for_blocks(order.size(), window, [&](std::size_t begin, std::size_t end) {
-        std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin),
-                  order.begin() + static_cast<std::ptrdiff_t>(end), [&](std::int32_t a, std::int32_t b) {
-                      return std::pair(rows.length(static_cast<std::size_t>(a)), a) <
-                             std::pair(rows.length(static_cast<std::size_t>(b)), b);
-                  });
+        const auto first = order.begin() + static_cast<std::ptrdiff_t>(begin);
+        const auto last = order.begin() + static_cast<std::ptrdiff_t>(end);
+        std::iota(first, last, static_cast<std::int32_t>(begin));
+        std::sort(first, last, [&](std::int32_t a, std::int32_t b) {
+            return std::pair(rows.length(static_cast<std::size_t>(a)), a) <
+                   std::pair(rows.length(static_cast<std::size_t>(b)), b);
+        });
+        for (std::size_t v = begin; v < end; ++v)
+            numbers[static_cast<std::size_t>(order[v])] = static_cast<std::int32_t>(v);
     });
-    return order;
+    return numbers;
 }
 
 // Of the rows and their transpose. Vertices are numbered anew: `order`, of the pixels, follows.
@@ -215,35 +234,41 @@ CountMatrix count_matrix(Rows found, std::vector<std::int32_t>& order, ThreadPoo
     constexpr std::size_t slice = CountMatrix::slice;
     const auto all = [](std::size_t, std::size_t, int) { return true; };
     const SymmetricRows rows = symmetric_rows(std::move(found), all, pool);
-    const std::vector<std::int32_t> row_of = ordered_by_length(rows, pool), number_of = inverse(row_of);
+    const std::vector<std::int32_t> numbers = numbers_by_length(rows, pool);
     CountMatrix graph(rows.size());
-    const std::size_t n_slices = graph.slice_starts.size() - 1;
-    for (std::size_t s = 0; s < n_slices; ++s) {
-        std::size_t longest = 0;
-        for (std::size_t v = s * slice; v < std::min(graph.n, (s + 1) * slice); ++v)
-            longest = std::max(longest, rows.length(static_cast<std::size_t>(row_of[v])));
-        graph.slice_starts[s + 1] = graph.slice_starts[s] + static_cast<std::int64_t>(slice * longest);
+    std::vector<std::int64_t>& starts = graph.slice_starts;
+    const auto number = [&](std::size_t i) {  // those that fill the last slice keep theirs
+        return i < graph.n ? static_cast<std::size_t>(numbers[i]) : i;
+    };
+    for (std::size_t i = 0; i < graph.n; ++i) {
+        std::int64_t& longest = starts[number(i) / slice + 1];
+        longest = std::max(longest, static_cast<std::int64_t>(rows.length(i)));
     }
-    graph.columns.resize(static_cast<std::size_t>(graph.slice_starts.back()));
+    for (std::size_t s = 1; s < starts.size(); ++s)
+        starts[s] = starts[s - 1] + starts[s] * std::int64_t{slice};
+    graph.columns.resize(static_cast<std::size_t>(starts.back()));
     graph.counts.resize(graph.columns.size());
-    pool.for_blocks(n_slices, row_block / slice, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t v = begin * slice; v < end * slice; ++v) {
-            const auto last = static_cast<std::size_t>(graph.slice_starts[v / slice + 1]);
-            std::size_t slot = static_cast<std::size_t>(graph.slice_starts[v / slice]) + v % slice;
-            const auto add = [&](std::int32_t column, std::uint8_t count) {
-                graph.columns[slot] = column;
-                graph.counts[slot] = count;
+    pool.for_blocks((starts.size() - 1) * slice, window, [&](std::size_t begin, std::size_t end) {
+        std::int32_t* const columns = graph.columns.data();
+        std::uint8_t* const counts = graph.counts.data();
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t v = number(i);
+            const auto last = static_cast<std::size_t>(starts[v / slice + 1]);
+            std::size_t slot = static_cast<std::size_t>(starts[v / slice]) + v % slice;
+            const auto add = [=, &slot](std::int32_t column, std::uint8_t count) {
+                columns[slot] = column;
+                counts[slot] = count;
                 slot += slice;
             };
-            if (v < graph.n)
-                rows.visit(static_cast<std::size_t>(row_of[v]), [&](std::int32_t j, std::uint8_t count) {
-                    add(number_of[static_cast<std::size_t>(j)], count);
+            if (i < graph.n)
+                rows.visit(i, [&](std::int32_t j, std::uint8_t count) {
+                    add(numbers[static_cast<std::size_t>(j)], count);
                 });
             while (slot < last) add(0, 0);
         }
     });
-    const std::vector<std::int32_t> pixels = std::exchange(order, row_of);
-    for (std::int32_t& v : order) v = pixels[static_cast<std::size_t>(v)];
+    const std::vector<std::int32_t> pixels = order;
+    for (std::size_t i = 0; i < graph.n; ++i) order[number(i)] = pixels[i];
     return graph;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "deepspec/kernels/kernels.hpp"
+#include "deepspec/memory.hpp"
 
 namespace deepspec {
 
@@ -31,18 +32,19 @@ class KdTree {
 
     std::size_t n_leaves() const { return leaves_.size(); }
 
-    // The points, leaf after leaf: near ones are not far apart.
+    // The points, leaf after leaf: near ones are not far apart. Where each stands here is its slot.
     std::span<const std::int32_t> order() const { return order_; }
 
-    // Writes the k <= n nearest points of each point i in the leaves [begin, end), i among them, in no order
-    // to place(i).
-    template <class Place>
-    void search(std::size_t begin, std::size_t end, std::size_t k, Place place) const;
+    // visit(slot, nearest) for each point in the leaves [begin, end): the slots of the k <= n points nearest
+    // to it, itself among them, in no order.
+    template <class Visit>
+    void search(std::size_t begin, std::size_t end, std::size_t k, Visit visit) const;
 
   private:
     class Search;
 
     static constexpr std::size_t leaf_size = kernels::leaf_size;
+    static constexpr std::size_t sample_size = 256;
 
     // Coordinates in float, scaled to [-1, 1].
     struct Item {
@@ -59,9 +61,13 @@ class KdTree {
         Lanes lower, upper;
     };
 
-    static std::vector<Item> scaled(std::span<const Point> points);
+    static LargeVector<Item> scaled(std::span<const Point> points);
     static Box bounds(std::span<const Item> items);
+    static std::array<Item, sample_size> sampled(std::span<const Item> items);
     static void arrange(std::span<Item> items);
+    static std::size_t widest_dimension(std::span<const Item> items);
+    static void halve(std::span<Item> items, std::size_t middle, std::size_t d);
+    static void halve_many(std::span<Item> items, std::size_t middle);
     void make_leaves(std::span<const Item> items);
     void make_levels();
     double squared_distance(std::int32_t a, std::int32_t b) const;
@@ -71,8 +77,8 @@ class KdTree {
     }
 
     std::span<const Point> points_;
-    std::vector<std::int32_t> order_;  // by slot: leaf after leaf
-    std::vector<Lanes> leaves_;
+    LargeVector<std::int32_t> order_;  // by slot: leaf after leaf
+    LargeVector<Lanes> leaves_;
     std::vector<Box> boxes_;  // of the leaves
     std::vector<std::vector<Boxes>>
         levels_;  // the same in groups, then the boxes of groups, ... up to one group
@@ -269,35 +275,32 @@ class KdTree<Dimensions>::Search {
 };
 
 template <std::size_t Dimensions>
-template <class Place>
-void KdTree<Dimensions>::search(std::size_t begin, std::size_t end, std::size_t k, Place place) const {
+template <class Visit>
+void KdTree<Dimensions>::search(std::size_t begin, std::size_t end, std::size_t k, Visit visit) const {
     Search search(*this, k);
     for (std::size_t leaf = begin; leaf < end; ++leaf) {
         search.run(leaf);
-        for (std::size_t q = 0; q < size_of(leaf); ++q) {
-            std::int32_t* out = place(static_cast<std::size_t>(order_[leaf * leaf_size + q]));
-            for (const std::int32_t slot : search.nearest(q)) *out++ = order_[static_cast<std::size_t>(slot)];
-        }
+        for (std::size_t q = 0; q < size_of(leaf); ++q) visit(leaf * leaf_size + q, search.nearest(q));
     }
 }
 
 template <std::size_t Dimensions>
 KdTree<Dimensions>::KdTree(std::span<const Point> points) : points_(points) {
-    std::vector<Item> items = scaled(points);
+    LargeVector<Item> items = scaled(points);
     arrange(items);
     make_leaves(items);
     make_levels();
 }
 
 template <std::size_t Dimensions>
-auto KdTree<Dimensions>::scaled(std::span<const Point> points) -> std::vector<Item> {
+auto KdTree<Dimensions>::scaled(std::span<const Point> points) -> LargeVector<Item> {
     double largest = 0.0;
     for (const Point& point : points)
         for (const double x : point) largest = std::max(largest, std::abs(x));
     int exponent = 0;
     std::frexp(largest, &exponent);
     const double scale = std::ldexp(1.0, -std::max(exponent, -1000));  // a power of two: exact
-    std::vector<Item> items(points.size());
+    LargeVector<Item> items(points.size());
     for (std::size_t i = 0; i < items.size(); ++i) {
         for (std::size_t d = 0; d < Dimensions; ++d)
             items[i].position[d] = static_cast<float>(points[i][d] * scale);
@@ -317,28 +320,79 @@ auto KdTree<Dimensions>::bounds(std::span<const Item> items) -> Box {
     return box;
 }
 
+// Of many items, those at places that no regular order of theirs meets.
+template <std::size_t Dimensions>
+auto KdTree<Dimensions>::sampled(std::span<const Item> items) -> std::array<Item, sample_size> {
+    constexpr std::uint64_t golden_ratio = 0x9e3779b9;  // times 2^32
+    std::array<Item, sample_size> sample;
+    for (std::uint64_t i = 0; i < sample_size; ++i)
+        sample[i] = items[(i * golden_ratio % (std::uint64_t{1} << 32) * items.size()) >> 32];
+    return sample;
+}
+
 // Halves across the widest dimension. Whole leaves, whole groups of them and so on stay together: all leaves
 // but the last are full, and the boxes of every level are small.
 template <std::size_t Dimensions>
 void KdTree<Dimensions>::arrange(std::span<Item> items) {
     if (items.size() <= leaf_size) return;
-    const Box box = bounds(items);
-    std::size_t widest = 0;
-    for (std::size_t d = 1; d < Dimensions; ++d)
-        if (box.upper[d] - box.lower[d] > box.upper[widest] - box.lower[widest]) widest = d;
     std::size_t unit = leaf_size;
     while (unit * leaf_size < items.size()) unit *= leaf_size;
     const std::size_t middle = std::max(unit, (items.size() + unit) / 2 / unit * unit);
-    std::nth_element(
-        items.begin(), items.begin() + static_cast<std::ptrdiff_t>(middle), items.end(),
-        [widest](const Item& a, const Item& b) { return a.position[widest] < b.position[widest]; });
+    if (items.size() > 8 * sample_size)
+        halve_many(items, middle);
+    else
+        halve(items, middle, widest_dimension(items));
     arrange(items.first(middle));
     arrange(items.subspan(middle));
 }
 
 template <std::size_t Dimensions>
+std::size_t KdTree<Dimensions>::widest_dimension(std::span<const Item> items) {
+    const Box box = bounds(items);
+    std::size_t widest = 0;
+    for (std::size_t d = 1; d < Dimensions; ++d)
+        if (box.upper[d] - box.lower[d] > box.upper[widest] - box.lower[widest]) widest = d;
+    return widest;
+}
+
+template <std::size_t Dimensions>
+void KdTree<Dimensions>::halve(std::span<Item> items, std::size_t middle, std::size_t d) {
+    std::nth_element(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(middle), items.end(),
+                     [d](const Item& a, const Item& b) { return a.position[d] < b.position[d]; });
+}
+
+// A sample tells the dimension, and two coordinates with few items between them, but the middle one.
+template <std::size_t Dimensions>
+void KdTree<Dimensions>::halve_many(std::span<Item> items, std::size_t middle) {
+    std::array<Item, sample_size> sample = sampled(items);
+    const std::size_t d = widest_dimension(sample);
+    const std::size_t at = middle * sample_size / items.size(), margin = sample_size / 16;
+    const auto coordinate = [&](std::size_t rank) {
+        halve(sample, rank, d);
+        return sample[rank].position[d];
+    };
+    const float low = coordinate(at - std::min(at, margin));
+    const float high = coordinate(std::min(at + margin, sample_size - 1));
+    const auto put_first = [&](auto wanted) {
+        const auto others = std::partition(items.begin(), items.end(), wanted);
+        const auto count = static_cast<std::size_t>(others - items.begin());
+        const bool among = middle < count;
+        items = among ? items.first(count) : items.subspan(count);
+        middle -= among ? 0 : count;
+        return among;
+    };
+    if (!put_first([=](const Item& item) { return item.position[d] < low; }))
+        put_first([=](const Item& item) { return item.position[d] <= high; });
+    halve(items, middle, d);
+}
+
+template <std::size_t Dimensions>
 void KdTree<Dimensions>::make_leaves(std::span<const Item> items) {
     constexpr float infinity = std::numeric_limits<float>::infinity();
+    const std::size_t n_leaves = (items.size() + leaf_size - 1) / leaf_size;
+    boxes_.reserve(n_leaves);
+    leaves_.reserve(n_leaves);
+    order_.reserve(items.size());
     for (std::size_t begin = 0; begin < items.size(); begin += leaf_size) {
         const auto members = items.subspan(begin, std::min(leaf_size, items.size() - begin));
         boxes_.push_back(bounds(members));

@@ -64,13 +64,14 @@ void attempt_neighbors(Random& random) {
         random.size(1, std::min<std::size_t>(points.size(), random.chance(0.9) ? 40 : 1000));
     const KdTree<D> tree(points);
     std::vector<std::vector<std::int32_t>> found(points.size());
-    const auto place = [&](std::size_t i) {
-        found[i].resize(k, -1);
-        return found[i].data();
+    const auto visit = [&](std::size_t slot, std::span<const std::int32_t> near) {
+        for (const std::int32_t other : near)
+            found[static_cast<std::size_t>(tree.order()[slot])].push_back(
+                tree.order()[static_cast<std::size_t>(other)]);
     };
     const std::size_t middle = random.between(0, tree.n_leaves());
-    tree.search(0, middle, k, place);
-    tree.search(middle, tree.n_leaves(), k, place);
+    tree.search(0, middle, k, visit);
+    tree.search(middle, tree.n_leaves(), k, visit);
     for (std::size_t i = 0; i < points.size(); ++i) {
         std::sort(found[i].begin(), found[i].end());
         CHECK(found[i] == nearest(points, i, k));

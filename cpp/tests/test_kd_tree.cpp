@@ -53,14 +53,15 @@ template <std::size_t D>
 void check_neighbors(const Points<D>& points, std::size_t k, std::size_t step = 1) {
     const KdTree<D> tree(points);
     std::vector<std::vector<std::int32_t>> found(points.size());
-    const auto place = [&](std::size_t i) {
-        CHECK(found[i].empty());
-        found[i].resize(k);
-        return found[i].data();
+    const auto visit = [&](std::size_t slot, std::span<const std::int32_t> nearest) {
+        std::vector<std::int32_t>& points_found = found[static_cast<std::size_t>(tree.order()[slot])];
+        CHECK(points_found.empty());
+        for (const std::int32_t near : nearest)
+            points_found.push_back(tree.order()[static_cast<std::size_t>(near)]);
     };
     const std::size_t middle = tree.n_leaves() / 3;
-    tree.search(middle, tree.n_leaves(), k, place);
-    tree.search(0, middle, k, place);
+    tree.search(middle, tree.n_leaves(), k, visit);
+    tree.search(0, middle, k, visit);
     for (std::size_t i = 0; i < points.size(); ++i) {
         CHECK_EQUAL(found[i].size(), k);
         if (i % step != 0) continue;
