@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -50,7 +51,8 @@ def load_backbone(
     device : str or torch.device, optional
         "cuda", "cuda:1", "mps", "cpu". None: the first of these that is there.
     dtype : str or torch.dtype, optional
-        "float32", "float16" or "bfloat16", what the network computes in. None: float16 on CUDA, else float32.
+        "float32", "float16" or "bfloat16", what the network computes in. None: float16 on CUDA, else float32,
+        which is meant: no convolution is rounded to TF32.
     facet : {"key", "query", "value", "output", "attention"}, optional
         What is taken of an attention block: one of its projections, before norms of heads and rotary positions,
         or its output after the last projection (Table 6 of the paper); "attention" is a channel a head, the
@@ -248,7 +250,7 @@ class Backbone:
         torch = torch_module()
         height, width = batch.shape[1:3]
         try:
-            with self._turn, torch.inference_mode():
+            with self._turn, torch.inference_mode(), self._whole_floats():
                 result: NDArray[np.float32] = compute(self._tensor(batch), height, width).cpu().numpy()
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
@@ -261,6 +263,15 @@ class Backbone:
             kind = self.settings["dtype"]
             raise ValueError(f"features of {self.name} overflow in {kind}: load it with dtype='float32'")
         return result
+
+    def _whole_floats(self) -> AbstractContextManager[None]:
+        """For float32 on CUDA: PyTorch otherwise lets convolutions round to TF32, 10 bits as in float16."""
+        torch = torch_module()
+        if (self.device.type, self.dtype) != ("cuda", torch.float32):
+            return nullcontext()
+        cudnn = torch.backends.cudnn
+        given = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+        return cudnn.flags(**given, allow_tf32=False)
 
     def _tensor(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         """Normalised (N, 3, h, w) images on the device."""
