@@ -181,6 +181,31 @@ def test_what_does_not_determine_the_results_may_change(folder: Path, tmp_path: 
     assert {result.status for result in run(folder, tmp_path / "out", jobs=0, threads=2)} == {"kept"}
 
 
+def test_numbers_of_numpy_are_numbers(folder: Path, tmp_path: Path) -> None:
+    numpys = {"seed": np.int64(1), "n_segments": np.uint8(3), "k": np.int64(4), "max_size": np.int32(50)}
+    run(folder, tmp_path / "numpy", "regions", color_weight=np.float32(2), **numpys)
+    plain = {name: int(value) for name, value in numpys.items()}
+    run(folder, tmp_path / "plain", "regions", color_weight=2.0, **plain)
+    assert contents(tmp_path / "numpy") == contents(tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("task", "theirs"), [("regions", "labels/a.png"), ("localize", "boxes.json"), ("segment", "masks/a.png")]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_not_ours_is_never_overwritten(
+    task: str, theirs: str, overwrite: bool, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "out" / theirs
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"the truth")
+    with pytest.raises(
+        ValueError, match=rf"out.\w+(\.json)? was not written by {task}: choose another folder"
+    ):
+        run(folder, tmp_path / "out", task, overwrite=overwrite)
+    assert contents(tmp_path / "out") == {theirs: b"the truth"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 _numbers = count()
 _LEFTOVERS = ".deepspec-*.tmp"
 
@@ -39,10 +41,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write_json(value: Any, path: Path, *, indent: int | None = 1) -> None:
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
     with replacing(path) as file:
         # A file name that is not UTF-8 holds lone surrogates; JSON escapes them as Python does.
         file.write(text.encode(errors="backslashreplace"))
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers, of which settings may be, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def remove_leftovers(folder: Path, below: Iterable[str]) -> None:

@@ -256,7 +256,7 @@ def decompose_features(
     of_threshold = {"threshold": float(threshold), "epsilon": float(epsilon)}
     settings = {
         **features.settings,
-        "max_size": max_size,
+        "max_size": None if max_size is None else int(max_size),
         "k": int(k),
         "color_weight": plain_weight(color_weight),
         "grid": grid if isinstance(grid, str) else int(grid),

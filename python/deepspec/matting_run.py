@@ -98,7 +98,7 @@ def matte_images(
         The network's weights or the background cannot be had, or, while iterating, `OutputError`.
     ValueError
         A parameter is out of range, there is no image, two images would write the same file, there is no trimap for any,
-        or `output` holds results of other settings. Nothing is written then.
+        or `output` holds results of other settings or, where these would go, what is not ours. Nothing is written then.
     """
     guides = Guides.of(trimap=trimap, scribbles=scribbles)
     matting = Matting(**options, guide=guides.name if guides else None)
@@ -125,8 +125,7 @@ def matte_images(
         of_features = settings_of(source)
     settings = {**of_features, **matting.settings}
     outputs = Mattes(output, settings, bits=bits, guides=guides, front=front, background=behind, page=page)
-    if not overwrite:
-        outputs.check_settings()
+    outputs.check(overwrite=overwrite)
     running = {"max_memory": max_memory, "threads": check_threads(threads)}
     work = _Work(matting, source, outputs, guides, front, running, announce, progress)
     return Run(found, work, outputs, overwrite)

@@ -49,10 +49,14 @@ class ResultFolder(ABC):
         # One small file for each image, written last: with it the image counts as done.
         self._records = folder / RECORDS / command
 
-    def check_settings(self) -> None:
-        """ValueError where the folder holds results of other settings."""
-        earlier = read_runs(self.folder).get(self._command, {}).get("settings", self.settings)
-        if changes := differences(earlier, self.settings):
+    def check(self, *, overwrite: bool) -> None:
+        """ValueError where its place holds what the command did not write, or, unless they go, results of other settings."""
+        earlier = read_runs(self.folder).get(self._command)
+        if earlier is None and is_filled(self.answers):
+            raise ValueError(f"{self.answers} was not written by {self._command}: choose another folder")
+        if earlier is None or overwrite:
+            return
+        if changes := differences(earlier.get("settings", self.settings), self.settings):
             raise ValueError(
                 f"{self.folder} holds results of {self._command} with {changes}: "
                 "choose another folder, or overwrite them"
@@ -216,6 +220,11 @@ class Outputs(ResultFolder):
             write = TASKS[self._command].write
             assert write is not None
             write(path, d, answer)
+
+
+def is_filled(path: Path) -> bool:
+    """Whether there is a file, or a folder with files in it."""
+    return path.is_file() or any(below.is_file() for below in path.rglob("*"))
 
 
 def read_runs(folder: Path) -> dict[str, Any]:

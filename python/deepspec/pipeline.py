@@ -102,7 +102,7 @@ def run(
         The network's weights cannot be had, or, while iterating, `OutputError`.
     ValueError
         A parameter is out of range, there is no image, two images would write the same file, or `output` holds
-        results of other settings. Nothing is written then.
+        results of other settings or, where these would go, what is not ours. Nothing is written then.
     """
     check_choice("task", task, TASKS)
     k = TASKS[task].k if k is None else k
@@ -137,8 +137,7 @@ def run(
         del settings["threshold"], settings["epsilon"]
     settings["color_weight"] = plain_weight(color_weight)
     outputs = Outputs(output, task, settings, page=page, plots=plots)
-    if not overwrite:
-        outputs.check_settings()
+    outputs.check(overwrite=overwrite)
     if threads is None and jobs > 1:
         n_threads = max(1, n_threads // jobs)
     decomposer = Decomposer(source, graph, _Asked(task, options, outputs), jobs, n_threads, batch_size)

@@ -21,7 +21,7 @@ from deepspec.contact_sheets import write_contact_sheet
 from deepspec.dataset_clusters import clusters_in
 from deepspec.inputs import Input
 from deepspec.label_maps import PICTURES, LabelMaps
-from deepspec.outputs import LOCK, RECORDS, STAGES, setting_text, write_run, writing_to
+from deepspec.outputs import LOCK, RECORDS, STAGES, is_filled, setting_text, write_run, writing_to
 from deepspec.pictures import Panel
 from deepspec.regions import box_of_cells
 from deepspec.semantic_stages import crop
@@ -164,7 +164,7 @@ def _check_folder(folder: Path) -> None:
     if any((folder / RECORDS / "regions").rglob("*.json")):
         raise ValueError(f"{folder} holds label maps of regions: choose another folder")
     for name in PICTURES:
-        if not (folder / STAGES).exists() and any(path.is_file() for path in (folder / name).rglob("*")):
+        if not (folder / STAGES).exists() and is_filled(folder / name):
             raise ValueError(
                 f"{folder / name} holds files of no run of semantic: choose another folder, or move them"
             )
