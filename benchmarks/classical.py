@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from arguments import positive
 from crf import parse_size
-from eigenpairs import positive
 from measures import environment, limit_threads
 from PIL import Image
 from report import describe

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from eigenpairs import positive
+from arguments import positive
 from measures import environment, in_turns, limit_threads, median_ratio
 from numpy.typing import NDArray
 from PIL import Image

@@ -36,17 +36,17 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import problems
 import report
+from arguments import check_files, parse_grid, positive
 from graphs import ExactGraphs, exact_gram
 from measures import available_cores, environment, in_turns, limit_threads, peak_memory
 from methods import METHODS, Pairs
-from problems import FEATURES, GRIDS, SOURCES, Grid, Problem
+from problems import FEATURES, GRIDS, SOURCES, Problem
 from results import LeftOut, Results, Row, Setting
 
 from deepspec import _core
@@ -223,29 +223,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"k = {max(options.k)} pairs need more cells than there are in {', '.join(too_small)}")
     if odd := [f"{h}x{w}" for h, w in options.sizes if "half" in options.source and (h % 2 or w % 2)]:
         parser.error(f"features of half the grid need even sides, not {', '.join(odd)}")
-    for path in (options.json, options.plot):
-        if path and not path.parent.is_dir():
-            parser.error(f"there is no folder for {path}")
-    if options.plot and find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib (pip install deepspec[bench])")
+    check_files(parser, options)
     return options
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def parse_grid(text: str) -> Grid:
-    """`4096` or `64x64`."""
-    if text.isdecimal() and int(text) in GRIDS:
-        return GRIDS[int(text)]
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, GRIDS))} or HxW, got {text!r}")
-    return int(height), int(width)
 
 
 def _progress(text: str) -> None:

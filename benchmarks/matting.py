@@ -32,14 +32,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import matting_agreement
 import matting_report
 import matting_speed
-from eigenpairs import positive
+from arguments import check_files, positive
 from matting_agreement import FORMS
 from matting_speed import Effort, LeftOut, Row
 from measures import available_cores, environment, limit_threads
@@ -158,11 +157,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.features is None:
         real = ["squeezenet", "dinov2"]
         options.features = ["surrogate"] if default_features() == "surrogate" else real
-    for path in (options.json, options.plot):
-        if path and not path.parent.is_dir():
-            parser.error(f"there is no folder for {path}")
-    if options.plot and find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib (pip install deepspec[bench])")
+    check_files(parser, options)
     return options
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from eigenpairs import positive
+from arguments import positive
 from measures import environment
 from numpy.typing import NDArray
 from PIL import Image

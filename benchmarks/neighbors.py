@@ -35,7 +35,7 @@ from typing import Any
 import problems
 import scipy.sparse
 from affinities import graph_of, knn_points, pymatting_search
-from eigenpairs import parse_grid, positive
+from arguments import parse_grid, positive
 from measures import environment, in_turns, limit_threads, median_ratio
 from problems import Array, Grid
 from report import describe, markdown, show

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from eigenpairs import positive
+from arguments import positive
 from numpy.typing import NDArray
 from report import markdown
 from squeezenet import SqueezeNet

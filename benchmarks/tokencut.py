@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 import problems
 import scipy.linalg
-from eigenpairs import parse_grid, positive
+from arguments import parse_grid, positive
 from measures import environment, in_turns, limit_threads, median_ratio
 from problems import Array
 from report import describe, markdown, show

@@ -20,6 +20,20 @@ struct Corners {
     std::array<float, 4> weights;
 };
 
+// The first of the two cells of an axis between whose centres something lies, and the share of the second.
+struct Between {
+    std::size_t low;
+    double share;
+};
+
+// Of the centre of unit `index` where each of n_cells cells is `cell` units long; clamped at either end.
+inline Between between_cells(std::size_t index, std::size_t n_cells, double cell) {
+    const double position =
+        std::clamp((static_cast<double>(index) + 0.5) / cell - 0.5, 0.0, static_cast<double>(n_cells - 1));
+    const auto low = static_cast<std::size_t>(position);
+    return {low, position - static_cast<double>(low)};
+}
+
 // Bilinear interpolation from one grid to another, cell centres aligned and edges clamped: the corners of
 // each cell of `to`, row by row.
 inline std::vector<Corners> interpolate(Grid from, Grid to) {
@@ -30,12 +44,10 @@ inline std::vector<Corners> interpolate(Grid from, Grid to) {
     const auto along = [](std::size_t coarse, std::size_t fine) {
         std::vector<Pair> pairs(fine);
         for (std::size_t i = 0; i < fine; ++i) {
-            const double scale = static_cast<double>(coarse) / static_cast<double>(fine);
-            const double position = std::max(0.0, (static_cast<double>(i) + 0.5) * scale - 0.5);
-            const std::size_t low = std::min(static_cast<std::size_t>(position), coarse - 1);
-            const double weight = position - static_cast<double>(low);
-            pairs[i] = {low, std::min(low + 1, coarse - 1), static_cast<float>(1.0 - weight),
-                        static_cast<float>(weight)};
+            const auto [low, share] =
+                between_cells(i, coarse, static_cast<double>(fine) / static_cast<double>(coarse));
+            pairs[i] = {low, std::min(low + 1, coarse - 1), static_cast<float>(1.0 - share),
+                        static_cast<float>(share)};
         }
         return pairs;
     };

@@ -17,14 +17,6 @@ constexpr std::size_t block = 2048;  // vertices in a parallel task
 // What is added up for itself, and then together: neither depends on the number of threads.
 constexpr std::size_t lifted_bands = 16, sampled_bands = 8;
 
-// A position among the cells of one axis: the first of the two that it lies between, and how far from it.
-std::pair<std::size_t, float> between_cells(std::size_t pixel, std::size_t n_cells, double cell) {
-    const double position =
-        std::clamp((static_cast<double>(pixel) + 0.5) / cell - 0.5, 0.0, static_cast<double>(n_cells - 1));
-    const auto low = static_cast<std::size_t>(position);
-    return {low, static_cast<float>(position - static_cast<double>(low))};
-}
-
 // splitmix64: the same numbers on every platform.
 std::uint64_t scrambled(std::uint64_t z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -73,7 +65,8 @@ Interpolation::Interpolation(const Cells& cells, std::size_t image_width,
         const auto pixel = static_cast<std::size_t>(order[v]);
         const auto [top, down] = between_cells(pixel / image_width, grid_.height, cells.height);
         const auto [left, right] = between_cells(pixel % image_width, grid_.width, cells.width);
-        places_[v] = {static_cast<std::int32_t>(top * stride() + left), down, right};
+        places_[v] = {static_cast<std::int32_t>(top * stride() + left), static_cast<float>(down),
+                      static_cast<float>(right)};
     }
 }
 
