@@ -227,7 +227,9 @@ def _plan(problem: PixelProblem, max_memory: float | None, threads: int) -> Plan
             if needed <= budget:
                 return Plan(problem.size, working, tile, round(needed))
     smaller = f", {math.ceil(least / 1e6)} MB from a smaller copy" if least < whole else ""
-    raise MemoryError(f"{refused}{smaller}; there are {budget / 1e6:.0f} MB")
+    raise MemoryError(
+        f"{refused}{smaller}; there are {budget / 1e6:.0f} MB; fewer than {problem.k} take less"
+    )
 
 
 _SMALLEST_COPY = 64 * 64  # pixels

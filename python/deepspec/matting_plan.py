@@ -66,7 +66,7 @@ def plan_matting(
     if after > budget:
         raise MemoryError(
             f"the layers of {size[1]} x {size[0]} pixels need {(after + held) / 1e6:.0f} MB of memory, "
-            f"there are {(budget + held) / 1e6:.0f} MB"
+            f"there are {(budget + held) / 1e6:.0f} MB; fewer than {n_layers} layers and {k} eigenvectors take less"
         )
     pairs = full_resolution.plan(size, features, affinity=affinity, k=k, max_memory=budget, threads=threads)
     return MattingPlan(pairs, round(held + max(after, pairs.bytes)))
