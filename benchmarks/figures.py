@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from report import count, exponent, families, thread_counts
-from results import Results, Row, Setting
+from results import OURS, Results, Row, Setting, count, exponent
 
 COLORS = {
     "deepspec": "#c1272d",
@@ -22,7 +21,6 @@ COLORS = {
     "scikit-learn": "#8a6d3b",
     "ncut-pytorch": "#8866aa",
 }
-OURS = ("deepspec", "deepspec-fast")
 GROWTH = 1.8  # the exponent drawn for comparison
 LABEL_HEIGHT = 11.0  # points between the names of two lines
 
@@ -55,8 +53,8 @@ def save_figure(results: Results, path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    family, settings = families(results)[0]
-    most = max(thread_counts(results))
+    family, settings = results.families()[0]
+    most = max(results.thread_counts())
     with plt.rc_context(STYLE):
         figure, (times, ratios, threads) = plt.subplots(
             1, 3, figsize=(14, 4.8), width_ratios=(1.1, 1.1, 1), layout="constrained"

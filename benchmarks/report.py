@@ -11,15 +11,13 @@ left-out  which methods did not run where, and why
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from measures import Ratio
-from results import Results, Row, Setting
+from results import OURS, Results, Row, Setting, count, exponent
 
-OURS = ("deepspec", "deepspec-fast")
 MAIN_PEERS = ("published", "tuned")
 
 
@@ -59,8 +57,8 @@ def describe(environment: dict[str, object]) -> str:
 def speed_table(results: Results) -> str:
     """How many times as fast deepspec is as the published route and tuned SciPy, by size."""
     tables = []
-    for family, settings in families(results):
-        for threads in thread_counts(results):
+    for family, settings in results.families():
+        for threads in results.thread_counts():
             ours = [name for name in OURS if any(results.find(s, name, threads) for s in settings)]
             peers = [name for name in MAIN_PEERS if any(results.find(s, name, threads) for s in settings)]
             head = ["n", *(f"{name}, ms" for name in ours)]
@@ -111,8 +109,8 @@ def _method_line(results: Results, row: Row, ours: Sequence[str]) -> list[str]:
 
 def scaling_table(results: Results) -> str:
     """The exponent of n in the time from 4096 cells on, and how many times as fast more threads are."""
-    most, lines = max(thread_counts(results), default=1), []
-    for family, settings in families(results):
+    most, lines = max(results.thread_counts(), default=1), []
+    for family, settings in results.families():
         for method in dict.fromkeys(row.method for row in results.rows):
             rows = [row for s in settings if s.source == "own" and (row := results.find(s, method, most))]
             singles = [results.find(row.setting, method, 1) for row in rows] if most > 1 else []
@@ -125,15 +123,6 @@ def scaling_table(results: Results) -> str:
                 lines.append([family, method, exponent(rows), ", ".join(faster)])
     head = ["problem", "method", "time grows as", f"{count(most, 'thread')} against one, times as fast"]
     return markdown(head, lines) if lines else ""
-
-
-def exponent(rows: Sequence[Row]) -> str:
-    """n^…, of the medians, from the smallest size of at least 4096 cells to the largest."""
-    sizes = sorted((row.setting.n, row.milliseconds) for row in rows if row.setting.n >= 4096)
-    if len(sizes) < 2:
-        return ""
-    (n, time), (largest, longest) = sizes[0], sizes[-1]
-    return f"n^{math.log(longest / time) / math.log(largest / n):.2f} ({n} to {largest})"
 
 
 def left_out_table(results: Results) -> str:
@@ -155,22 +144,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
 # What the tables share
 
 
-def families(results: Results) -> list[tuple[str, list[Setting]]]:
-    """Problems that differ in size alone, or in the grid of their features."""
-    found: dict[str, list[Setting]] = {}
-    for row in results.rows:
-        settings = found.setdefault(row.setting.describe_family(), [])
-        if row.setting not in settings:
-            settings.append(row.setting)
-    return [
-        (name, sorted(settings, key=lambda s: (s.n, s.source == "half"))) for name, settings in found.items()
-    ]
-
-
-def thread_counts(results: Results) -> list[int]:
-    return sorted({row.threads for row in results.rows})
-
-
 def size_of(setting: Setting) -> str:
     height, width = setting.grid
     return f"{setting.n} from {height // 2} × {width // 2}" if setting.source == "half" else str(setting.n)
@@ -190,10 +163,6 @@ def ratio(row: Row | None, other: Row | None) -> str:
 
 def show(value: Ratio) -> str:
     return f"{value.median:.2f} ({value.low:.2f}–{value.high:.2f})"
-
-
-def count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from graphs import Errors
 from measures import Ratio, ratio_over_rounds
+
+OURS = ("deepspec", "deepspec-fast")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,21 @@ class Results:
         wanted = (setting, method, threads)
         return next((row for row in self.rows if (row.setting, row.method, row.threads) == wanted), None)
 
+    def families(self) -> list[tuple[str, list[Setting]]]:
+        """Problems that differ in size alone, or in the grid of their features."""
+        found: dict[str, list[Setting]] = {}
+        for row in self.rows:
+            settings = found.setdefault(row.setting.describe_family(), [])
+            if row.setting not in settings:
+                settings.append(row.setting)
+        return [
+            (name, sorted(settings, key=lambda s: (s.n, s.source == "half")))
+            for name, settings in found.items()
+        ]
+
+    def thread_counts(self) -> list[int]:
+        return sorted({row.threads for row in self.rows})
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
@@ -89,6 +108,19 @@ class Results:
         return cls(
             content["environment"], [Row(**row) for row in rows], [LeftOut(**entry) for entry in left_out]
         )
+
+
+def exponent(rows: Sequence[Row]) -> str:
+    """n^…, of the medians, from the smallest size of at least 4096 cells to the largest."""
+    sizes = sorted((row.setting.n, row.milliseconds) for row in rows if row.setting.n >= 4096)
+    if len(sizes) < 2:
+        return ""
+    (n, time), (largest, longest) = sizes[0], sizes[-1]
+    return f"n^{math.log(longest / time) / math.log(largest / n):.2f} ({n} to {largest})"
+
+
+def count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _setting(entry: dict[str, Any]) -> Setting:
