@@ -190,7 +190,14 @@ def test_numbers_of_numpy_are_numbers(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "theirs"), [("regions", "labels/a.png"), ("localize", "boxes.json"), ("segment", "masks/a.png")]
+    ("task", "theirs"),
+    [
+        ("eigenvectors", "eigenvectors/a.npz"),
+        ("localize", "boxes.json"),
+        ("segment", "masks/a.png"),
+        ("segment", "masks.json"),
+        ("regions", "labels/a.png"),
+    ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_not_ours_is_never_overwritten(

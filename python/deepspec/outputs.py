@@ -52,8 +52,10 @@ class ResultFolder(ABC):
     def check(self, *, overwrite: bool) -> None:
         """ValueError where its place holds what the command did not write, or, unless they go, results of other settings."""
         earlier = read_runs(self.folder).get(self._command)
-        if earlier is None and is_filled(self.answers):
-            raise ValueError(f"{self.answers} was not written by {self._command}: choose another folder")
+        if earlier is None:
+            for place in self.places():
+                if is_filled(place):
+                    raise ValueError(f"{place} was not written by {self._command}: choose another folder")
         if earlier is None or overwrite:
             return
         if changes := differences(earlier.get("settings", self.settings), self.settings):
@@ -61,6 +63,10 @@ class ResultFolder(ABC):
                 f"{self.folder} holds results of {self._command} with {changes}: "
                 "choose another folder, or overwrite them"
             )
+
+    def places(self) -> tuple[Path, ...]:
+        """The folders and files that hold all answers."""
+        return (self.answers,)
 
     @contextmanager
     def opened(self, inputs: Sequence[Input], *, overwrite: bool) -> Iterator[None]:
@@ -131,6 +137,11 @@ class Outputs(ResultFolder):
             raise ValueError(f"{folder} holds label maps of semantic: choose another folder")
         self._page = page
         self._plots = plots
+
+    def places(self) -> tuple[Path, ...]:
+        """The folder of files, and the COCO file."""
+        dataset = TASKS[self._command].dataset
+        return (self.answers,) if dataset is None else (self.answers, self.folder / dataset)
 
     def record(self, item: Input) -> dict[str, Any] | None:
         """What was found in an image: `line`, `score`, `coco`. None where it is to be done (again)."""
