@@ -53,7 +53,7 @@ def test_layers_that_do_not_fit_are_told_before_the_eigenvectors() -> None:
     """100 layers of 6 megapixels have 2.4 GB, however small a copy is."""
     with pytest.raises(
         MemoryError,
-        match=r"the layers of 3000 x 2000 pixels need .* MB of memory, there are .* MB; fewer than 100 layers and",
+        match=r"the layers of 3000 x 2000 pixels need .* MB of memory, there are .* MB; fewer layers \(100\) or",
     ):
         plan((2000, 3000), n_layers=100, max_memory=1.5e9)
     # Two layers fit, the colours of a foreground do not.

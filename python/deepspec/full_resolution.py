@@ -228,7 +228,8 @@ def _plan(problem: PixelProblem, max_memory: float | None, threads: int) -> Plan
                 return Plan(problem.size, working, tile, round(needed))
     smaller = f", {math.ceil(least / 1e6)} MB from a smaller copy" if least < whole else ""
     raise MemoryError(
-        f"{refused}{smaller}; there are {budget / 1e6:.0f} MB; fewer than {problem.k} take less"
+        f"{refused}{smaller}; there are {budget / 1e6:.0f} MB; "
+        f"fewer than {problem.k}, or those of a smaller image, take less"
     )
 
 

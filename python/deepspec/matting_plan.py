@@ -66,7 +66,8 @@ def plan_matting(
     if after > budget:
         raise MemoryError(
             f"the layers of {size[1]} x {size[0]} pixels need {(after + held) / 1e6:.0f} MB of memory, "
-            f"there are {(budget + held) / 1e6:.0f} MB; fewer than {n_layers} layers and {k} eigenvectors take less"
+            f"there are {(budget + held) / 1e6:.0f} MB; "
+            f"fewer layers ({n_layers}) or eigenvectors ({k}), or a smaller image, take less"
         )
     pairs = full_resolution.plan(size, features, affinity=affinity, k=k, max_memory=budget, threads=threads)
     return MattingPlan(pairs, round(held + max(after, pairs.bytes)))
