@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from builders import two_colors
 from PIL import Image
 
-from deepspec import images
+from deepspec import images, training
+
+#: A vision transformer of 0.3 million parameters.
+SMALL: dict[str, Any] = {
+    "architecture": "fcn",
+    "backbone": "test_vit",
+    "weights": "none",
+    "batch_size": 4,
+    "crop": 32,
+    "lr": 1e-3,
+    "device": "cpu",
+    "workers": 1,
+}
+
+
+def train_small(root: Path, name: str = "run", **options: Any) -> training.Training:
+    """A training of `SMALL`, or what is given in its place, on `root`'s scenes."""
+    return training.train(root / "labels", root / "images", root / name, **{**SMALL, **options})
 
 
 def write_scenes(root: Path, count: int = 6, *, ignored: bool = False) -> None:

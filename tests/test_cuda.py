@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ pytest.importorskip("timm")
 pytest.importorskip("torchvision")
 pytest.importorskip("matplotlib")
 
-from segmentation_data import write_scenes
+from segmentation_data import train_small, write_scenes
 
 from deepspec import checkpoints, images
 from deepspec.backbones import load_backbone
 from deepspec.decomposition import decompose
 from deepspec.regions import localize
-from deepspec.training import load, train
+from deepspec.training import load
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -63,27 +64,10 @@ def test_a_network_learns_its_labels_and_goes_on_after_an_interrupt(dtype: str, 
         if record["step"] == 30:
             signal.raise_signal(signal.SIGINT)
 
-    def run(follow: object = None) -> object:
-        return train(
-            tmp_path / "labels",
-            tmp_path / "images",
-            tmp_path / "run",
-            architecture="fcn",
-            backbone="test_vit",
-            weights="none",
-            batch_size=4,
-            crop=64,
-            lr=3e-3,
-            frozen_layers=0,
-            steps=80,
-            checkpoint_every=10,
-            workers=1,
-            dtype=dtype,
-            follow=follow,
-        )
-
+    options = {"crop": 64, "lr": 3e-3, "frozen_layers": 0, "steps": 80, "checkpoint_every": 10}
+    run = partial(train_small, tmp_path, device="cuda", dtype=dtype, **options)
     with pytest.raises(KeyboardInterrupt):
-        run(press)
+        run(follow=press)
     assert checkpoints.read(tmp_path / "run" / "checkpoint.pt")["step"] == 31
     run()
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()

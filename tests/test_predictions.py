@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 pytest.importorskip("torchvision")
 
 from PIL import Image
-from segmentation_data import write_scenes
+from segmentation_data import train_small, write_scenes
 
 import deepspec
 from deepspec import training
@@ -22,19 +22,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, and `run`, a network that learned from their label maps for two steps."""
     top = tmp_path_factory.mktemp("scenes")
     write_scenes(top)
-    training.train(
-        top / "labels",
-        top / "images",
-        top / "run",
-        architecture="fcn",
-        backbone="test_vit",
-        weights="none",
-        steps=2,
-        batch_size=2,
-        crop=32,
-        device="cpu",
-        workers=1,
-    )
+    train_small(top, steps=2, batch_size=2)
     return top
 
 

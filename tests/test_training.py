@@ -19,24 +19,12 @@ pytest.importorskip("torchvision")
 pytest.importorskip("matplotlib")
 
 from PIL import Image
-from segmentation_data import write_scenes
+from segmentation_data import SMALL, train_small, write_scenes
 
 from deepspec import checkpoints, cli, images, training
 from deepspec.segmenters import build
-from deepspec.training import PRESETS, DivergedError, TrainingError, load, train
+from deepspec.training import PRESETS, DivergedError, TrainingError, load
 from deepspec.training_loop import add_gradients, passes
-
-#: A vision transformer of 0.3 million parameters.
-SMALL: dict[str, Any] = {
-    "architecture": "fcn",
-    "backbone": "test_vit",
-    "weights": "none",
-    "batch_size": 4,
-    "crop": 32,
-    "lr": 1e-3,
-    "device": "cpu",
-    "workers": 1,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +42,7 @@ def scenes(tmp_path: Path) -> Path:
 
 
 def run(scenes: Path, name: str = "run", **options: Any) -> Any:
-    return train(scenes / "labels", scenes / "images", scenes / name, **{**SMALL, "steps": 3, **options})
+    return train_small(scenes, name, **{"steps": 3, **options})
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
