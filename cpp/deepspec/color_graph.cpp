@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t row_block = 128;  // rows in a parallel task
 constexpr std::size_t leaf_block = 8;   // leaves in a parallel task
 constexpr std::size_t most_bands = 4;   // of rows, when they are transposed
+constexpr std::size_t window = 256;     // rows put in order of their length: what is near stays near
 
 // The rows of a sparse matrix: distinct or repeated columns in no order. A row may end before the next
 // begins.
@@ -115,6 +116,7 @@ Rows find_ordered_neighbors(std::vector<PointSearch<D>> searches, std::vector<st
     const std::vector<std::int32_t> numbers = inverse(order);
     std::vector<std::vector<std::int32_t>> numbered(trees.size());
     pool.run(trees.size(), [&](std::size_t s) {
+        numbered[s].reserve(numbers.size());
         for (const std::int32_t i : trees[s]->order())
             numbered[s].push_back(numbers[static_cast<std::size_t>(i)]);
     });
@@ -198,7 +200,7 @@ SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
     CountedRows backward{transposed(found, pool)};
     SymmetricRows result{{std::move(found)}, std::move(backward)};
     pool.for_blocks(n, std::max(row_block, n / 256), [&](std::size_t begin, std::size_t end) {
-        std::vector<std::uint8_t> tallies(n);
+        std::vector<std::uint8_t> tallies(n);  // by pointer: to write a byte may change all that is in memory
         std::uint8_t* const tally = tallies.data();
         for (std::size_t i = begin; i < end; ++i) {
             for (CountedRows* part : {&result.forward, &result.backward})
@@ -211,7 +213,6 @@ SymmetricRows symmetric_rows(Rows found, Keep keep, ThreadPool& pool) {
 }
 
 // Numbers for the rows of each window by their length: those of a slice are then about as long.
-constexpr std::size_t window = 256;  // what is near stays near
 std::vector<std::int32_t> numbers_by_length(const SymmetricRows& rows, ThreadPool& pool) {
     static_assert(window % CountMatrix::slice == 0);
     std::vector<std::int32_t> order(rows.size()), numbers(rows.size());

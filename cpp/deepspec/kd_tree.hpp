@@ -355,13 +355,15 @@ std::size_t KdTree<Dimensions>::widest_dimension(std::span<const Item> items) {
     return widest;
 }
 
+// Puts the `middle` lowest in dimension d first.
 template <std::size_t Dimensions>
 void KdTree<Dimensions>::halve(std::span<Item> items, std::size_t middle, std::size_t d) {
     std::nth_element(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(middle), items.end(),
                      [d](const Item& a, const Item& b) { return a.position[d] < b.position[d]; });
 }
 
-// A sample tells the dimension, and two coordinates with few items between them, but the middle one.
+// As `halve` across the widest dimension, which a sample tells, and with it two coordinates around the middle
+// one with few items between them.
 template <std::size_t Dimensions>
 void KdTree<Dimensions>::halve_many(std::span<Item> items, std::size_t middle) {
     std::array<Item, sample_size> sample = sampled(items);
@@ -373,6 +375,7 @@ void KdTree<Dimensions>::halve_many(std::span<Item> items, std::size_t middle) {
     };
     const float low = coordinate(at - std::min(at, margin));
     const float high = coordinate(std::min(at + margin, sample_size - 1));
+    // Goes on with the side that holds the middle; says whether that is the wanted one.
     const auto put_first = [&](auto wanted) {
         const auto others = std::partition(items.begin(), items.end(), wanted);
         const auto count = static_cast<std::size_t>(others - items.begin());
