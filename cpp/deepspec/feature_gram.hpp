@@ -4,18 +4,10 @@
 
 #include "deepspec/interpolation.hpp"
 #include "deepspec/parallel.hpp"
+#include "deepspec/scaled_features.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
 namespace deepspec {
-
-// Features of a height x width grid, channels last; Scalar is float or double.
-template <class Scalar>
-struct FeatureView {
-    const Scalar* data = nullptr;
-    std::size_t height = 0;
-    std::size_t width = 0;
-    std::size_t channels = 0;
-};
 
 struct GramOptions {
     std::size_t height = 0;  // the grid the features are brought to, by bilinear interpolation (cell centres
@@ -31,6 +23,9 @@ struct GramOptions {
 // are all zero. Throws std::invalid_argument on NaN or infinity, naming where.
 template <class Scalar>
 TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& options, ThreadPool& pool);
+
+// The same of features that are scaled already; GramOptions::normalize is of no account.
+TiledMatrix feature_gram(const ScaledFeatures& features, const GramOptions& options, ThreadPool& pool);
 
 // Bytes it takes at most, the result included.
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads);
