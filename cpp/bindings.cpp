@@ -19,11 +19,12 @@
 #include "deepspec/dense_crf.hpp"
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
+#include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
-#include "deepspec/pixel_affinity.hpp"
+#include "deepspec/pixel_features.hpp"
 #include "deepspec/sparse.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
@@ -354,17 +355,19 @@ py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& fe
         const ds::OrderedGraph graph = pixel_graph(image, color_weight > 0.0, pool);
         const ds::Cells cells{{grid.first, grid.second}, cell.first, cell.second};
         std::optional<ds::TiledMatrix> affinity_of_cells;
-        std::unique_ptr<ds::PixelFeatures> part;
+        std::optional<ds::TiledFeatures> features_of_cells;
+        std::unique_ptr<ds::FeatureAffinity> part;
         if (features || gram) {
             ds::Interpolation lift(cells, static_cast<std::size_t>(image.shape(1)), graph.order);
             if (gram) {
                 part = std::make_unique<ds::SampledFeatures>(gram->data(), std::move(lift), seed);
             } else {
                 affinity_of_cells.emplace(gram_of(*features, pixel_gram_options(grid), pool));
-                part = std::make_unique<ds::LiftedFeatures>(*affinity_of_cells, std::move(lift));
+                features_of_cells.emplace(*affinity_of_cells);
+                part = std::make_unique<ds::LiftedTiles>(*features_of_cells, std::move(lift));
             }
         }
-        const ds::PixelAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
+        const ds::ImplicitAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
         const ds::Laplacian laplacian(affinity, ds::LaplacianKind::normalized, pool);
         pairs = ds::smallest_eigenpairs(laplacian, k, ds::largest_eigenpairs_lean, options, pool);
         degrees = laplacian.degrees();
@@ -396,7 +399,9 @@ double pixel_eigenpairs_bytes(std::size_t n_pixels, const std::optional<Features
     const auto n = static_cast<double>(n_pixels);
     const double graph = ds::ordered_color_graph_bytes(n_pixels, searched_neighbors);
     // Of the graph, at most twice its neighbours stay, of 5 bytes.
-    const double solve = ds::PixelAffinity::bytes(n_pixels, grid.first * grid.second, sampled) +
+    const double part = sampled ? ds::SampledFeatures::bytes(n_pixels)
+                                : ds::LiftedFeatures::bytes(n_pixels, grid.first * grid.second);
+    const double solve = part + ds::ImplicitAffinity::product_bytes(n_pixels) +
                          ds::lean_eigenpairs_bytes(n_pixels, k) + 10.0 * searched_neighbors * n;
     return cells + std::max(graph, solve);
 }

@@ -19,6 +19,14 @@ constexpr std::size_t padded(std::size_t n) {
     return (n + kernels::length_unit - 1) / kernels::length_unit * kernels::length_unit;
 }
 
+// Rows of a block where n of them are dealt to blocks: an even number of blocks, much alike, of at most
+// most_rows.
+constexpr std::size_t most_rows = 512;
+constexpr std::size_t even_rows(std::size_t n) {
+    const std::size_t n_blocks = 2 * ((n + 2 * most_rows - 1) / (2 * most_rows));
+    return padded((n + n_blocks - 1) / n_blocks);
+}
+
 // Calls body(begin, end) for pieces of the rows; a thread is woken where so many products are worth it.
 template <class Body>
 void for_pieces(std::size_t length, std::size_t n_products, ThreadPool& pool, const Body& body) {

@@ -1,7 +1,8 @@
 #include <numeric>
 
 #include "deepspec/color_graph.hpp"
-#include "deepspec/pixel_affinity.hpp"
+#include "deepspec/implicit_affinity.hpp"
+#include "deepspec/pixel_features.hpp"
 #include "fuzz.hpp"
 #include "pixels.hpp"
 
@@ -115,17 +116,18 @@ void try_pixels(Random& random) {
     const Matrix gram = random_gram(cells.grid.size(), random);
     const std::vector<float> numbers(gram.entries.begin(), gram.entries.end());
     const TiledMatrix affinity_of_cells = tiled(positive_part(gram), random.pick(all_entries));
-    const LiftedFeatures lifted(affinity_of_cells, lift);
+    const TiledFeatures of_cells(affinity_of_cells);
+    const LiftedTiles lifted(of_cells, lift);
     const SampledFeatures sampled(numbers.data(), lift, random.between(0, 1000));
     const bool samples = random.chance(0.3);
-    const PixelFeatures* const features = !with_features ? nullptr
-                                          : samples      ? static_cast<const PixelFeatures*>(&sampled)
-                                                         : &lifted;
+    const FeatureAffinity* const features = !with_features ? nullptr
+                                            : samples      ? static_cast<const FeatureAffinity*>(&sampled)
+                                                           : &lifted;
     const Matrix of_features = samples ? pixels::visited(sampled, graph.order.size())
                                        : pixels::lifted(pixels::interpolation(cells, width, graph.order),
                                                         pixels::to_matrix(affinity_of_cells));
     const double feature_weight = random.magnitude(1e-3, 10.0), color_weight = random.magnitude(1e-3, 10.0);
-    const PixelAffinity affinity(features, feature_weight, graph.matrix, color_weight);
+    const ImplicitAffinity affinity(features, feature_weight, graph.matrix, color_weight);
     const Matrix w = pixels::sum(with_features ? feature_weight : 0.0, of_features, color_weight,
                                  pixels::to_matrix(graph.matrix));
     check_product(affinity, w, random);

@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "deepspec/pixel_affinity.hpp"
+#include "deepspec/implicit_affinity.hpp"
+#include "deepspec/pixel_features.hpp"
 
 // The affinity of all pixels as matrices, for the tests.
 namespace pixels {

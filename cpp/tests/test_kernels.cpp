@@ -392,8 +392,8 @@ void check_counts(const Kernels& kernels) {
     }
     for (const std::size_t begin : {0u, 2u}) {
         std::vector<float> products(2 * (n - begin * rows));
-        kernels.pixels.count_products(starts.data(), columns.data(), counts.data(), pairs.data(), begin,
-                                      n / rows, products.data());
+        kernels.pixels.products_of_counts(starts.data(), columns.data(), counts.data(), pairs.data(), begin,
+                                          n / rows, products.data());
         for (std::size_t i = 0; i < products.size(); ++i)
             CHECK_NEAR(static_cast<double>(products[i]), expected[2 * begin * rows + i], 1e-2);
     }

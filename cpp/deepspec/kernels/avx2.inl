@@ -90,18 +90,22 @@ struct Avx2 {
         return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
     }
     static constexpr bool takes_pairs = true;
-    static type add_four_pairs(const float* pairs, const std::int32_t* columns, const std::uint8_t* counts,
+    static __m128 load_four(const std::uint8_t* p) {
+        return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_loadu_si32(p)));
+    }
+    static __m128 load_four(const float* p) { return _mm_loadu_ps(p); }
+    template <class Entry>
+    static type add_four_pairs(const float* pairs, const std::int32_t* columns, const Entry* entries,
                                type sums) {
         const auto pair = [&](int e) {
             return reinterpret_cast<const double*>(pairs + 2 * static_cast<std::size_t>(columns[e]));
         };
         const __m128d low = _mm_loadh_pd(_mm_load_sd(pair(0)), pair(1));
         const __m128d high = _mm_loadh_pd(_mm_load_sd(pair(2)), pair(3));
-        const __m256d entries = _mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1);
-        const __m128i four = _mm_cvtepu8_epi32(_mm_loadu_si32(counts));
+        const __m256d four = _mm256_insertf128_pd(_mm256_castpd128_pd256(low), high, 1);
         const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-        const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtepi32_ps(four)), twice);
-        return _mm256_fmadd_ps(factors, _mm256_castpd_ps(entries), sums);
+        const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(load_four(entries)), twice);
+        return _mm256_fmadd_ps(factors, _mm256_castpd_ps(four), sums);
     }
     static void add_to_corners(float down, float right, const float* pair, double* top, double* bottom) {
         const __m128 twice = _mm_castpd_ps(_mm_loaddup_pd(reinterpret_cast<const double*>(pair)));

@@ -4,15 +4,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "deepspec/feature_affinity.hpp"
 #include "deepspec/interpolation.hpp"
 #include "deepspec/kernels/kernels.hpp"
-#include "deepspec/laplacian.hpp"
 #include "deepspec/parallel.hpp"
-#include "deepspec/sparse.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
-// The affinity of all pixels of an image (section 4.4 of the paper), whose features' part is never written
-// down.
+// The features' affinities of all pixels of an image (section 4.4 of the paper).
 namespace deepspec {
 
 // Cells of a grid that cover an image from its top left corner, in pixels. The strip that they may leave at
@@ -25,9 +23,13 @@ struct Cells {
 // U, the bilinear interpolation from cells to pixels: which cells a vertex lies between, and how far from the
 // first of them. A row and a column of cells beyond the grid are there, and never weigh.
 class Interpolation {
+    using Place = kernels::Place;
+
   public:
     // Vertex v is pixel order[v] of an image of this width.
     Interpolation(const Cells& cells, std::size_t image_width, const std::vector<std::int32_t>& order);
+
+    static double bytes(std::size_t n_vertices) { return sizeof(Place) * static_cast<double>(n_vertices); }
 
     std::size_t n_vertices() const { return places_.size(); }
     Grid grid() const { return grid_; }
@@ -77,59 +79,60 @@ class Interpolation {
     }
 
   private:
-    using Place = kernels::Place;
-
     std::size_t stride() const { return grid_.width + 1; }
 
     Grid grid_;
     std::vector<Place> places_;
 };
 
-// A features' affinity of all pixels.
-class PixelFeatures {
+// U A U^T, where A is the affinity of cells: a product costs O(n) and A's.
+class LiftedFeatures : public FeatureAffinity {
   public:
-    virtual ~PixelFeatures() = default;
+    // Refers to the affinity, which must outlive it.
+    LiftedFeatures(const FeatureAffinity& cells, Interpolation interpolation);
 
-    virtual std::size_t size() const = 0;
-
-    // Rows of F X for two vectors, which are (n, 2), in two steps: what all rows share, and rows of it from
-    // begin to end. The same bits for any number of threads.
-    virtual std::vector<float> begin_product(const float* x, ThreadPool& pool) const = 0;
-    virtual void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
-                              float* y) const = 0;
-
-    // As Affinity's.
-    virtual void visit_edges(const Affinity::Visit& visit) const = 0;
-};
-
-// U A U^T, where A is the affinity of cells: a product costs O(n + p^2).
-class LiftedFeatures : public PixelFeatures {
-  public:
-    LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation);
+    // Bytes of what is lifted and of a product, beside those of cells.
+    static double bytes(std::size_t n, std::size_t n_cells);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
     std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
     void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                       float* y) const override;
+
+  protected:
+    const Interpolation& interpolation() const { return interpolation_; }
+
+  private:
+    // U^T X, (cells, 2).
+    std::vector<float> gathered(const float* x, ThreadPool& pool) const;
+
+    const FeatureAffinity& cells_;
+    Interpolation interpolation_;
+};
+
+// The same where A is kept, so that what is connected shows without products, of which n would be too many.
+class LiftedTiles : public LiftedFeatures {
+  public:
+    LiftedTiles(const TiledFeatures& cells, Interpolation interpolation);
+
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
-    // U^T X without the padding, one vector after the other.
-    std::vector<double> gathered(const float* x, ThreadPool& pool) const;
-
-    const TiledMatrix& affinity_;
-    Interpolation interpolation_;
+    const TiledMatrix& cells_;
 };
 
 // The paper's: of the entries relu(F_i F_j^T) of all pixels' interpolated features one in 256 is kept, drawn
 // anew from each stretch of 256 in a row of the upper half and mirrored. They are worked out in every
 // product.
-class SampledFeatures : public PixelFeatures {
+class SampledFeatures : public FeatureAffinity {
   public:
     static constexpr std::size_t stretch = 256;
 
     // `gram` is (p, p), the inner products of the cells' features, row after row.
     SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed);
+
+    // Bytes they take, and a product.
+    static double bytes(std::size_t n);
 
     std::size_t size() const override { return interpolation_.n_vertices(); }
     std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
@@ -152,44 +155,6 @@ class SampledFeatures : public PixelFeatures {
     const float* gram_;
     Interpolation interpolation_;
     std::uint64_t seed_;
-};
-
-// W = feature_weight * features + color_weight * colors; either part may be missing. Vertices are numbered as
-// the graph of colours numbers them. Refers to its parts; they must outlive it.
-class PixelAffinity : public Affinity {
-  public:
-    PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
-                  double color_weight);
-
-    std::size_t size() const override { return colors_.n; }
-
-    using Affinity::multiply;
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
-                  Detail detail = Detail::full) const override;
-    void combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
-                 std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
-    void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool, std::size_t count,
-                 std::size_t stride, Detail detail = Detail::full) const override;
-    void visit_edges(const Visit& visit) const override;
-
-    // Bytes a product takes, and the places of the vertices between cells.
-    static double bytes(std::size_t n, std::size_t n_cells, bool sampled);
-
-  private:
-    // finish(vertex, the vertex's two entries of W F X), for two vectors, the second one perhaps the first. F
-    // may be null: no factors.
-    template <class Number, class Finish>
-    void multiply_two(const double* f, const Number* first, const Number* second, ThreadPool& pool,
-                      Finish finish) const;
-
-    template <class Number>
-    void combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
-                     std::size_t count, std::size_t stride) const;
-
-    const PixelFeatures* features_;
-    double feature_weight_;
-    const CountMatrix& colors_;
-    double color_weight_;
 };
 
 }  // namespace deepspec

@@ -1,4 +1,4 @@
-#include "deepspec/pixel_affinity.hpp"
+#include "deepspec/pixel_features.hpp"
 
 #include <algorithm>
 #include <array>
@@ -6,13 +6,12 @@
 #include <string>
 #include <utility>
 
+#include "deepspec/columns.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
 
 namespace deepspec {
 namespace {
-
-constexpr std::size_t block = 2048;  // vertices in a parallel task
 
 // What is added up for itself, and then together: neither depends on the number of threads.
 constexpr std::size_t lifted_bands = 16, sampled_bands = 8;
@@ -70,15 +69,20 @@ Interpolation::Interpolation(const Cells& cells, std::size_t image_width,
     }
 }
 
-LiftedFeatures::LiftedFeatures(const TiledMatrix& affinity, Interpolation interpolation)
-    : affinity_(affinity), interpolation_(std::move(interpolation)) {
-    if (affinity.size() != interpolation_.grid().size())
+LiftedFeatures::LiftedFeatures(const FeatureAffinity& cells, Interpolation interpolation)
+    : cells_(cells), interpolation_(std::move(interpolation)) {
+    if (cells.size() != interpolation_.grid().size())
         throw std::invalid_argument("the affinity must have a row for each of " +
                                     std::to_string(interpolation_.grid().size()) + " cells, got " +
-                                    std::to_string(affinity.size()));
+                                    std::to_string(cells.size()));
 }
 
-std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) const {
+double LiftedFeatures::bytes(std::size_t n, std::size_t n_cells) {
+    return Interpolation::bytes(n) +
+           2.0 * sizeof(double) * (lifted_bands + 3.0) * static_cast<double>(n_cells);
+}
+
+std::vector<float> LiftedFeatures::gathered(const float* x, ThreadPool& pool) const {
     const std::size_t n = interpolation_.n_vertices(), padded = interpolation_.padded_size();
     const std::size_t band = (n + lifted_bands - 1) / lifted_bands;
     std::vector<double> sums(lifted_bands * 2 * padded);  // of each band (cells, 2)
@@ -88,26 +92,28 @@ std::vector<double> LiftedFeatures::gathered(const float* x, ThreadPool& pool) c
         interpolation_.add(begin, end, x + 2 * begin, own);
     });
     const std::size_t n_cells = interpolation_.grid().size();
-    std::vector<double> result(2 * n_cells);
-    for (std::size_t b = 0; b < lifted_bands; ++b)
-        for (std::size_t cell = 0; cell < n_cells; ++cell)
-            for (std::size_t v = 0; v < 2; ++v)
-                result[v * n_cells + cell] += sums[2 * (b * padded + interpolation_.padded(cell)) + v];
+    std::vector<float> result(2 * n_cells);
+    for (std::size_t cell = 0; cell < n_cells; ++cell)
+        for (std::size_t v = 0; v < 2; ++v) {
+            double sum = 0.0;
+            for (std::size_t b = 0; b < lifted_bands; ++b)
+                sum += sums[2 * (b * padded + interpolation_.padded(cell)) + v];
+            result[2 * cell + v] = static_cast<float>(sum);
+        }
     return result;
 }
 
 // A U^T X, padded.
 std::vector<float> LiftedFeatures::begin_product(const float* x, ThreadPool& pool) const {
     const std::size_t n_cells = interpolation_.grid().size();
-    const std::vector<double> inputs = gathered(x, pool);
-    std::vector<double> products(2 * n_cells);
-    std::vector<float> padded(2 * interpolation_.padded_size());
-    TiledMatrix::Product product(affinity_, inputs.data(), 2, n_cells);
-    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    product.add_to(products.data(), pool);
+    const std::vector<float> inputs = gathered(x, pool), shared = cells_.begin_product(inputs.data(), pool);
+    std::vector<float> products(2 * n_cells), padded(2 * interpolation_.padded_size());
+    pool.for_blocks(n_cells, columns::even_rows(n_cells), [&](std::size_t begin, std::size_t end) {
+        cells_.product_rows(shared, begin, end, products.data() + 2 * begin);
+    });
     for (std::size_t cell = 0; cell < n_cells; ++cell)
         for (std::size_t v = 0; v < 2; ++v)
-            padded[2 * interpolation_.padded(cell) + v] = static_cast<float>(products[v * n_cells + cell]);
+            padded[2 * interpolation_.padded(cell) + v] = products[2 * cell + v];
     return padded;
 }
 
@@ -116,14 +122,17 @@ void LiftedFeatures::product_rows(const std::vector<float>& shared, std::size_t 
     interpolation_.get(begin, end, shared.data(), y);
 }
 
+LiftedTiles::LiftedTiles(const TiledFeatures& cells, Interpolation interpolation)
+    : LiftedFeatures(cells, std::move(interpolation)), cells_(cells.matrix()) {}
+
 // Every vertex is joined to one that stands for a cell, the nearest to its centre, which it has an entry
 // with; and those of cells that have one with each other.
-void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
-    const std::size_t padded = interpolation_.padded_size();
+void LiftedTiles::visit_edges(const Affinity::Visit& visit) const {
+    const std::size_t padded = interpolation().padded_size();
     std::vector<std::size_t> nearest(padded, 0);
     std::vector<double> weights(padded, 0.0);
-    for (std::size_t i = 0; i < interpolation_.n_vertices(); ++i)
-        interpolation_.corners(i, [&](std::size_t cell, double weight) {
+    for (std::size_t i = 0; i < interpolation().n_vertices(); ++i)
+        interpolation().corners(i, [&](std::size_t cell, double weight) {
             if (weight <= weights[cell]) return;
             weights[cell] = weight;
             nearest[cell] = i;
@@ -137,22 +146,22 @@ void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
         entry *= weights[other];
         if (entry > strongest[cell].entry) strongest[cell] = {other, entry};
     };
-    for_upper_half(affinity_, [&](std::size_t a, std::size_t b, double entry) {
-        propose(interpolation_.padded(a), interpolation_.padded(b), entry);
-        propose(interpolation_.padded(b), interpolation_.padded(a), entry);
+    for_upper_half(cells_, [&](std::size_t a, std::size_t b, double entry) {
+        propose(interpolation().padded(a), interpolation().padded(b), entry);
+        propose(interpolation().padded(b), interpolation().padded(a), entry);
         return true;
     });
     bool more = true;
     const auto visit_corner = [&](std::size_t i, std::size_t which) {
-        const auto [cell, weight] = interpolation_.corner(i, which);
+        const auto [cell, weight] = interpolation().corner(i, which);
         const Edge& edge = strongest[cell];
         if (weight * edge.entry > 0.0) more = visit(i, nearest[edge.cell], weight * edge.entry);
     };
     // Most graphs are joined by one edge of each vertex and the first cells'.
-    const std::size_t n = interpolation_.n_vertices();
-    for (std::size_t i = 0; more && i < n; ++i) visit_corner(i, interpolation_.nearest_corner(i));
-    for_upper_half(affinity_, [&](std::size_t a, std::size_t b, double entry) {
-        const std::size_t one = interpolation_.padded(a), other = interpolation_.padded(b);
+    const std::size_t n = interpolation().n_vertices();
+    for (std::size_t i = 0; more && i < n; ++i) visit_corner(i, interpolation().nearest_corner(i));
+    for_upper_half(cells_, [&](std::size_t a, std::size_t b, double entry) {
+        const std::size_t one = interpolation().padded(a), other = interpolation().padded(b);
         entry *= weights[one] * weights[other];
         if (more && entry > 0.0) more = visit(nearest[one], nearest[other], entry);
         return more;
@@ -163,6 +172,10 @@ void LiftedFeatures::visit_edges(const Affinity::Visit& visit) const {
 
 SampledFeatures::SampledFeatures(const float* gram, Interpolation interpolation, std::uint64_t seed)
     : gram_(gram), interpolation_(std::move(interpolation)), seed_(seed) {}
+
+double SampledFeatures::bytes(std::size_t n) {
+    return Interpolation::bytes(n) + 2.0 * sizeof(double) * sampled_bands * static_cast<double>(n);
+}
 
 void SampledFeatures::fill_row(std::size_t i, float* row) const {
     const Grid grid = interpolation_.grid();
@@ -218,7 +231,7 @@ std::vector<float> SampledFeatures::begin_product(const float* x, ThreadPool& po
             });
     });
     std::vector<float> products(2 * n);
-    pool.for_blocks(2 * n, block, [&](std::size_t begin, std::size_t end) {
+    pool.for_blocks(2 * n, 2 * columns::even_rows(n), [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
             double sum = 0.0;
             for (std::size_t band = 0; band < sampled_bands; ++band) sum += sums[band * 2 * n + i];
@@ -238,110 +251,6 @@ void SampledFeatures::visit_edges(const Affinity::Visit& visit) const {
     for (std::size_t first = 0; more && first < size(); first += group)
         for_drawn(first,
                   [&](std::size_t i, std::size_t j, double entry) { more = more && visit(i, j, entry); });
-}
-
-PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
-                             double color_weight)
-    : features_(feature_weight > 0.0 ? features : nullptr),
-      feature_weight_(feature_weight),
-      colors_(colors),
-      color_weight_(color_weight) {
-    if (features != nullptr && features->size() != colors.n)
-        throw std::invalid_argument("the parts of an affinity must have one size, got " +
-                                    std::to_string(features->size()) + " and " + std::to_string(colors.n) +
-                                    " rows");
-}
-
-template <class Number, class Finish>
-void PixelAffinity::multiply_two(const double* f, const Number* first, const Number* second, ThreadPool& pool,
-                                 Finish finish) const {
-    constexpr std::size_t slice = CountMatrix::slice;
-    static_assert(block % slice == 0);
-    const std::size_t n = size();
-    Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            const double factor = f != nullptr ? f[i] : 1.0;
-            pairs.data()[2 * i] = static_cast<float>(factor * static_cast<double>(first[i]));
-            pairs.data()[2 * i + 1] = static_cast<float>(factor * static_cast<double>(second[i]));
-        }
-    });
-    std::vector<float> shared;
-    if (features_ != nullptr) shared = features_->begin_product(pairs.data(), pool);
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        std::array<float, 2 * block> of_colors{}, of_features{};
-        if (features_ != nullptr) features_->product_rows(shared, begin, end, of_features.data());
-        if (color_weight_ > 0.0)
-            kernels::selected().pixels.count_products(colors_.slice_starts.data(), colors_.columns.data(),
-                                                      colors_.counts.data(), pairs.data(), begin / slice,
-                                                      (end + slice - 1) / slice, of_colors.data());
-        for (std::size_t i = begin; i < end; ++i) {
-            std::array<double, 2> sums;
-            for (std::size_t v = 0; v < 2; ++v)
-                sums[v] = color_weight_ * static_cast<double>(of_colors[2 * (i - begin) + v]) +
-                          feature_weight_ * static_cast<double>(of_features[2 * (i - begin) + v]);
-            finish(i, sums);
-        }
-    });
-}
-
-void PixelAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                             std::size_t stride, Detail) const {
-    for (std::size_t v = 0; v < count; v += 2) {
-        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
-        multiply_two(nullptr, x + first, x + second, pool,
-                     [&](std::size_t i, const std::array<double, 2>& sums) {
-                         y[first + i] = sums[0];
-                         y[second + i] = sums[1];
-                     });
-    }
-}
-
-template <class Number>
-void PixelAffinity::combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
-                                std::size_t count, std::size_t stride) const {
-    for (std::size_t v = 0; v < count; v += 2) {
-        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
-        multiply_two(f, x + first, x + second, pool, [&](std::size_t i, const std::array<double, 2>& sums) {
-            const double factor = terms.product * f[i];
-            y[first + i] =
-                static_cast<Number>(terms.x * static_cast<double>(x[first + i]) + factor * sums[0]);
-            y[second + i] =
-                static_cast<Number>(terms.x * static_cast<double>(x[second + i]) + factor * sums[1]);
-        });
-    }
-}
-
-void PixelAffinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
-                            std::size_t count, std::size_t stride, Detail) const {
-    combine_all(terms, f, x, y, pool, count, stride);
-}
-
-void PixelAffinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
-                            std::size_t count, std::size_t stride, Detail) const {
-    combine_all(terms, f, x, y, pool, count, stride);
-}
-
-double PixelAffinity::bytes(std::size_t n, std::size_t n_cells, bool sampled) {
-    const auto vertices = static_cast<double>(n), cells = static_cast<double>(n_cells);
-    const double sums = sampled ? sampled_bands * vertices : (lifted_bands + 3) * cells;
-    return 2.0 * sizeof(double) * sums + (16.0 + 12.0) * vertices;
-}
-
-void PixelAffinity::visit_edges(const Visit& visit) const {
-    bool more = true;
-    const auto visit_weighted = [&](std::size_t i, std::size_t j, double entry) {
-        if (entry > 0.0) more = visit(i, j, entry);
-        return more;
-    };
-    if (features_ != nullptr)
-        features_->visit_edges([&](std::size_t i, std::size_t j, double entry) {
-            return visit_weighted(i, j, feature_weight_ * entry);
-        });
-    for (std::size_t i = 0; more && i < size(); ++i)
-        colors_.visit_row(i, [&](std::size_t j, std::uint8_t count) {
-            return visit_weighted(i, j, color_weight_ * static_cast<double>(count));
-        });
 }
 
 }  // namespace deepspec

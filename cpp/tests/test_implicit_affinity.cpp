@@ -9,7 +9,8 @@
 
 #include "check.hpp"
 #include "deepspec/color_graph.hpp"
-#include "deepspec/pixel_affinity.hpp"
+#include "deepspec/implicit_affinity.hpp"
+#include "deepspec/pixel_features.hpp"
 #include "pixels.hpp"
 
 using namespace deepspec;
@@ -81,7 +82,7 @@ OrderedGraph random_color_graph(std::size_t height, std::size_t width) {
 
 // One, two and three vectors, near to each other or not: like the matrix, with the same bits for any number
 // of threads, and nothing written beside.
-void check_products(const PixelAffinity& op, const Matrix& expected) {
+void check_products(const ImplicitAffinity& op, const Matrix& expected) {
     const std::size_t n = expected.rows;
     std::mt19937 random(7);
     double largest_sum = 0.0;
@@ -115,9 +116,9 @@ void check_products(const PixelAffinity& op, const Matrix& expected) {
         }
 }
 
-void check_products(const PixelFeatures& features, const Matrix& expected) {
+void check_products(const FeatureAffinity& features, const Matrix& expected) {
     const CountMatrix none(features.size());
-    check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
+    check_products(ImplicitAffinity(&features, 1.0, none, 1.0), expected);
 }
 
 // What any affinity does, by its products.
@@ -133,7 +134,7 @@ struct Plain : Affinity {
 };
 
 // In one go or by products, of doubles or floats.
-void check_combinations(const PixelAffinity& affinity) {
+void check_combinations(const ImplicitAffinity& affinity) {
     const std::size_t n = affinity.size();
     std::mt19937 random(11);
     const auto drawn = [&](std::size_t size, double least) {
@@ -198,7 +199,8 @@ void interpolation_equals_its_formula() {
 void lifted_features_are_u_a_ut() {
     for (const Layout& layout : layouts) {
         const TiledMatrix affinity = pack(random_gram(layout.cells.grid.size()));
-        const LiftedFeatures lifted(affinity, interpolation(layout));
+        const TiledFeatures of_cells(affinity);
+        const LiftedTiles lifted(of_cells, interpolation(layout));
         CHECK_EQUAL(lifted.size(), layout.n());
         check_products(lifted, pixels::lifted(interpolation_twin(layout), pixels::to_matrix(affinity)));
     }
@@ -274,7 +276,8 @@ void affinity_adds_its_parts() {
         const std::vector<float> numbers = to_floats(gram);
         const TiledMatrix affinity = pack(gram);
         const Interpolation lift(layout.cells, layout.width, graph.order);
-        const LiftedFeatures lifted(affinity, lift);
+        const TiledFeatures of_cells(affinity);
+        const LiftedTiles lifted(of_cells, lift);
         const SampledFeatures sampled(numbers.data(), lift, 8);
         const Matrix colors = pixels::to_matrix(graph.matrix), none(layout.n(), layout.n());
         const Matrix of_lifted = pixels::lifted(
@@ -282,22 +285,24 @@ void affinity_adds_its_parts() {
         const Matrix of_sampled = pixels::visited(sampled, layout.n());
         const CountMatrix without(layout.n());
 
-        check_products(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0),
+        check_products(ImplicitAffinity(&lifted, 0.5, graph.matrix, 10.0),
                        pixels::sum(0.5, of_lifted, 10.0, colors));
-        check_combinations(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0));
-        check_combinations(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0));
-        check_products(PixelAffinity(&sampled, 2.0, graph.matrix, 0.1),
+        check_combinations(ImplicitAffinity(&lifted, 0.5, graph.matrix, 10.0));
+        check_combinations(ImplicitAffinity(nullptr, 1.0, graph.matrix, 4.0));
+        check_products(ImplicitAffinity(&sampled, 2.0, graph.matrix, 0.1),
                        pixels::sum(2.0, of_sampled, 0.1, colors));
-        check_products(PixelAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));
-        check_products(PixelAffinity(&lifted, 3.0, graph.matrix, 0.0),
+        check_products(ImplicitAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));
+        check_products(ImplicitAffinity(&lifted, 3.0, graph.matrix, 0.0),
                        pixels::sum(3.0, of_lifted, 0.0, none));
-        check_products(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0), pixels::sum(0.0, none, 4.0, colors));
-        check_products(PixelAffinity(&lifted, 0.0, graph.matrix, 4.0), pixels::sum(0.0, none, 4.0, colors));
+        check_products(ImplicitAffinity(nullptr, 1.0, graph.matrix, 4.0),
+                       pixels::sum(0.0, none, 4.0, colors));
+        check_products(ImplicitAffinity(&lifted, 0.0, graph.matrix, 4.0),
+                       pixels::sum(0.0, none, 4.0, colors));
     }
 }
 
 // Visits positive entries or less, enough of them to tell the components, and no more once told to stop.
-void check_edges(const PixelAffinity& affinity, const Matrix& w) {
+void check_edges(const ImplicitAffinity& affinity, const Matrix& w) {
     std::size_t n_visits = 0;
     affinity.visit_edges([&](std::size_t i, std::size_t j, double entry) {
         CHECK(entry > 0.0);
@@ -330,7 +335,8 @@ void components_follow_the_cells() {
                 if (a % 5 % 2 == 0 && b % 5 % 2 == 0 && (alike || a % 5 == b % 5))
                     gram(a, b) = 1.0 + static_cast<double>(a * b);
         const TiledMatrix cells = pack(gram);
-        const LiftedFeatures lifted(cells, interpolation(layout));
+        const TiledFeatures of_cells(cells);
+        const LiftedTiles lifted(of_cells, interpolation(layout));
         const Matrix w = pixels::lifted(u, gram);
         const std::vector<std::size_t> parts = pixels::components(w);
         CHECK_EQUAL(*std::max_element(parts.begin(), parts.end()) + 1, (alike ? 1u : 3u) + 2u * 9u);
@@ -349,7 +355,8 @@ void components_of_crossed_cells() {
     Matrix crossed(4, 4);
     crossed(0, 2) = crossed(2, 0) = 1.0;
     const TiledMatrix cells = pack(crossed);
-    const LiftedFeatures lifted(cells, interpolation(layout));
+    const TiledFeatures of_cells(cells);
+    const LiftedTiles lifted(of_cells, interpolation(layout));
     check_edges({&lifted, 1.0, CountMatrix(layout.n()), 1.0},
                 pixels::lifted(interpolation_twin(layout), crossed));
 }
@@ -359,7 +366,8 @@ void components_of_all_layouts() {
         if (layout.n() > 1000) continue;
         const OrderedGraph graph = random_color_graph(layout.height, layout.width);
         const TiledMatrix cells = pack(random_gram(layout.cells.grid.size()));
-        const LiftedFeatures lifted(cells, {layout.cells, layout.width, graph.order});
+        const TiledFeatures of_cells(cells);
+        const LiftedTiles lifted(of_cells, {layout.cells, layout.width, graph.order});
         const Matrix w = pixels::lifted(pixels::interpolation(layout.cells, layout.width, graph.order),
                                         pixels::to_matrix(cells));
         check_edges({&lifted, 1.0, CountMatrix(layout.n()), 1.0}, w);
@@ -376,12 +384,13 @@ void colors_join_what_features_do_not() {
     const TiledMatrix cells = pack(gram);
     std::vector<std::int32_t> order(layout.n());
     std::iota(order.begin(), order.end(), 0);
-    const LiftedFeatures lifted(cells, {layout.cells, layout.width, order});
+    const TiledFeatures of_cells(cells);
+    const LiftedTiles lifted(of_cells, {layout.cells, layout.width, order});
     const Matrix of_features = pixels::lifted(pixels::interpolation(layout.cells, layout.width, order), gram);
     CountMatrix bridge(layout.n());  // slices of four rows: (0, 23) is in the first, (23, 0) in the last
     bridge.slice_starts = {0, 4, 4, 4, 4, 4, 8};
     bridge.columns = {23, 0, 0, 0, 0, 0, 0, 0};
-    bridge.counts = {1, 0, 0, 0, 0, 0, 0, 1};
+    bridge.entries = {1, 0, 0, 0, 0, 0, 0, 1};
     const auto n_components = [](const Matrix& w) {
         const std::vector<std::size_t> numbers = pixels::components(w);
         return *std::max_element(numbers.begin(), numbers.end()) + 1;
@@ -398,17 +407,20 @@ void parts_of_other_sizes_are_refused() {
     const Layout layout{2, 3, {{1, 2}, 2.0, 2.0}};
     const TiledMatrix two = pack(random_gram(2)), three = pack(random_gram(3));
     CHECK_THROWS(std::invalid_argument, "a row for each of 2 cells, got 3",
-                 LiftedFeatures(three, interpolation(layout)));
-    const LiftedFeatures lifted(two, interpolation(layout));
+                 LiftedTiles(TiledFeatures(three), interpolation(layout)));
+    const TiledFeatures of_cells(two);
+    const LiftedTiles lifted(of_cells, interpolation(layout));
     const CountMatrix colors(7);
-    CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", PixelAffinity(&lifted, 1.0, colors, 1.0));
+    CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", ImplicitAffinity(&lifted, 1.0, colors, 1.0));
 }
 
 void bytes_grow_with_the_image() {
-    for (const bool sampled : {false, true}) {
-        CHECK(PixelAffinity::bytes(1000, 100, sampled) >= 20.0 * 1000);
-        CHECK(PixelAffinity::bytes(2000, 100, sampled) > PixelAffinity::bytes(1000, 100, sampled));
-    }
+    CHECK(ImplicitAffinity::product_bytes(1000) >= 8.0 * 1000);
+    CHECK(ImplicitAffinity::product_bytes(2000) > ImplicitAffinity::product_bytes(1000));
+    CHECK(LiftedFeatures::bytes(1000, 100) >= 12.0 * 1000 + 16.0 * 100);
+    CHECK(LiftedFeatures::bytes(2000, 100) > LiftedFeatures::bytes(1000, 100));
+    CHECK(SampledFeatures::bytes(1000) >= 28.0 * 1000);
+    CHECK(SampledFeatures::bytes(2000) > SampledFeatures::bytes(1000));
 }
 
 }  // namespace

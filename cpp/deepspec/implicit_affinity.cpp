@@ -1,0 +1,137 @@
+#include "deepspec/implicit_affinity.hpp"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "deepspec/columns.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/memory.hpp"
+
+namespace deepspec {
+
+ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
+                                   const CountMatrix& sparse, double sparse_weight)
+    : ImplicitAffinity(features, feature_weight, &sparse, sparse.n, sparse_weight) {}
+
+ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
+                                   const SlicedMatrix<float>& sparse, double sparse_weight)
+    : ImplicitAffinity(features, feature_weight, &sparse, sparse.n, sparse_weight) {}
+
+ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight, Sparse sparse,
+                                   std::size_t n, double sparse_weight)
+    : features_(feature_weight > 0.0 ? features : nullptr),
+      feature_weight_(feature_weight),
+      sparse_(sparse),
+      sparse_weight_(sparse_weight),
+      n_(n) {
+    if (features != nullptr && features->size() != n)
+        throw std::invalid_argument("the parts of an affinity must have one size, got " +
+                                    std::to_string(features->size()) + " and " + std::to_string(n) + " rows");
+}
+
+double ImplicitAffinity::product_bytes(std::size_t n) { return 4.0 * sizeof(float) * static_cast<double>(n); }
+
+void ImplicitAffinity::multiply_sparse(const float* pairs, std::size_t begin, std::size_t end,
+                                       float* products) const {
+    constexpr std::size_t slice = kernels::slice_size;
+    static_assert(kernels::length_unit % slice == 0);  // blocks begin with a slice
+    const kernels::PixelLoops& loops = kernels::selected().pixels;
+    const auto multiply = [&](const auto& sparse, const auto& kernel) {
+        kernel(sparse.slice_starts.data(), sparse.columns.data(), sparse.entries.data(), pairs, begin / slice,
+               (end + slice - 1) / slice, products);
+    };
+    if (const auto* const counts = std::get_if<const CountMatrix*>(&sparse_))
+        multiply(**counts, loops.products_of_counts);
+    else
+        multiply(*std::get<const SlicedMatrix<float>*>(sparse_), loops.products_of_floats);
+}
+
+template <class Number, class Finish>
+void ImplicitAffinity::multiply_two(const double* f, const Number* first, const Number* second,
+                                    ThreadPool& pool, Finish finish) const {
+    const std::size_t n = size(), block = columns::even_rows(n);
+    Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
+    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const double factor = f != nullptr ? f[i] : 1.0;
+            pairs.data()[2 * i] = static_cast<float>(factor * static_cast<double>(first[i]));
+            pairs.data()[2 * i + 1] = static_cast<float>(factor * static_cast<double>(second[i]));
+        }
+    });
+    std::vector<float> shared;
+    if (features_ != nullptr) shared = features_->begin_product(pairs.data(), pool);
+    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
+        std::array<float, 2 * columns::most_rows> of_sparse{}, of_features{};
+        if (features_ != nullptr) features_->product_rows(shared, begin, end, of_features.data());
+        if (sparse_weight_ > 0.0) multiply_sparse(pairs.data(), begin, end, of_sparse.data());
+        for (std::size_t i = begin; i < end; ++i) {
+            std::array<double, 2> sums;
+            for (std::size_t v = 0; v < 2; ++v)
+                sums[v] = sparse_weight_ * static_cast<double>(of_sparse[2 * (i - begin) + v]) +
+                          feature_weight_ * static_cast<double>(of_features[2 * (i - begin) + v]);
+            finish(i, sums);
+        }
+    });
+}
+
+void ImplicitAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                                std::size_t stride, Detail) const {
+    for (std::size_t v = 0; v < count; v += 2) {
+        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
+        multiply_two(nullptr, x + first, x + second, pool,
+                     [&](std::size_t i, const std::array<double, 2>& sums) {
+                         y[first + i] = sums[0];
+                         y[second + i] = sums[1];
+                     });
+    }
+}
+
+template <class Number>
+void ImplicitAffinity::combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
+                                   std::size_t count, std::size_t stride) const {
+    for (std::size_t v = 0; v < count; v += 2) {
+        const std::size_t first = v * stride, second = std::min(v + 1, count - 1) * stride;
+        multiply_two(f, x + first, x + second, pool, [&](std::size_t i, const std::array<double, 2>& sums) {
+            const double factor = terms.product * f[i];
+            y[first + i] =
+                static_cast<Number>(terms.x * static_cast<double>(x[first + i]) + factor * sums[0]);
+            y[second + i] =
+                static_cast<Number>(terms.x * static_cast<double>(x[second + i]) + factor * sums[1]);
+        });
+    }
+}
+
+void ImplicitAffinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                               std::size_t count, std::size_t stride, Detail) const {
+    combine_all(terms, f, x, y, pool, count, stride);
+}
+
+void ImplicitAffinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
+                               std::size_t count, std::size_t stride, Detail) const {
+    combine_all(terms, f, x, y, pool, count, stride);
+}
+
+void ImplicitAffinity::visit_edges(const Visit& visit) const {
+    bool more = true;
+    const auto visit_weighted = [&](std::size_t i, std::size_t j, double entry) {
+        if (entry > 0.0) more = visit(i, j, entry);
+        return more;
+    };
+    if (features_ != nullptr)
+        features_->visit_edges([&](std::size_t i, std::size_t j, double entry) {
+            return visit_weighted(i, j, feature_weight_ * entry);
+        });
+    std::visit(
+        [&](const auto* sparse) {
+            for (std::size_t i = 0; more && i < n_; ++i)
+                sparse->visit_row(i, [&](std::size_t j, auto entry) {
+                    return visit_weighted(i, j, sparse_weight_ * static_cast<double>(entry));
+                });
+        },
+        sparse_);
+}
+
+}  // namespace deepspec
