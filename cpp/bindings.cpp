@@ -19,6 +19,7 @@
 #include "deepspec/dense_crf.hpp"
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
+#include "deepspec/feature_graph.hpp"
 #include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
@@ -115,9 +116,14 @@ Csr color_graph(const Array<double>& image, const std::string& method, int threa
     return to_csr(make_color_graph(image, method, pool));
 }
 
+ds::ScaledFeatures scaled(const Features& features, bool normalize, ds::ThreadPool& pool) {
+    return std::visit(
+        [&](const auto& array) { return ds::ScaledFeatures(feature_view(array), normalize, pool); },
+        features);
+}
+
 ds::TiledMatrix gram_of(const Features& features, const ds::GramOptions& options, ds::ThreadPool& pool) {
-    return std::visit([&](const auto& array) { return ds::feature_gram(feature_view(array), options, pool); },
-                      features);
+    return ds::feature_gram(scaled(features, options.normalize, pool), options, pool);
 }
 
 double gram_bytes(const Features& features, const ds::GramOptions& options, int threads) {
@@ -208,7 +214,6 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
                     const std::string& solver, double tolerance, const std::string& precision,
                     std::optional<std::pair<double, double>> threshold, double max_memory, int threads,
                     py::object poll) {
-    const std::size_t n = grid.first * grid.second;
     const SolveOptions solve_options{k, laplacian, solver, tolerance};
     InterruptiblePool pool(threads, std::move(poll));
     ds::SparseMatrix colors;
@@ -218,50 +223,19 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
         view = colors.view();
     }
     if (!features) return solve(ds::FusedAffinity(nullptr, view, color_weight), solve_options, pool);
-    const auto bytes = [&](const ds::GramOptions& options) {
-        return gram_bytes(*features, options, threads) + ds::TiledMatrix::product_bytes(n, k) +
-               ds::eigenpairs_bytes(n, k);
-    };
-    const auto fits = [&](const ds::GramOptions& options) {
-        return bytes(options) <= max_memory && ds::has_memory(bytes(options));
-    };
-    // Nothing where the entries are too coarse.
-    const auto solve_with = [&](const ds::GramOptions& options) -> std::optional<py::dict> {
-        std::optional<ds::TiledMatrix> gram;
-        std::optional<ds::FusedAffinity> affinity;
-        std::optional<ds::Laplacian> graph;
-        const ds::LaplacianKind kind = to_kind(laplacian);
-        {
-            const py::gil_scoped_release release;
-            gram = gram_of(*features, options, pool);
-            affinity.emplace(&*gram, view, color_weight, threshold ? threshold->second : 0.0);
-            graph.emplace(*affinity, kind, pool);
-        }
-        if (options.keep && !graph->tolerates(options.entries, tolerance)) return std::nullopt;
-        return solve(*graph, solve_options, pool);
-    };
-    ds::GramOptions options{
-        .height = grid.first, .width = grid.second, .normalize = normalize, .bfloat16 = precision == "fast"};
-    const bool fast = options.bfloat16 && ds::kernels::has_bfloat16();
-    std::vector<ds::Entries> kinds = ds::entries_to_try(n, fast);
-    if (threshold) {
-        kinds = {ds::Entries::bits};
-        options.threshold = threshold->first;
-        options.bfloat16 = false;
+    ds::FeatureGraphOptions options{.grid = {grid.first, grid.second},
+                                    .fast = precision == "fast",
+                                    .kind = to_kind(laplacian),
+                                    .k = k,
+                                    .tolerance = tolerance,
+                                    .max_memory = max_memory};
+    if (threshold) options.threshold = {threshold->first, threshold->second};
+    std::optional<ds::FeatureGraph> graph;
+    {
+        const py::gil_scoped_release release;
+        graph.emplace(scaled(*features, normalize, pool), view, color_weight, options, pool);
     }
-    for (const ds::Entries entries : kinds) {
-        options.entries = entries;
-        if (!fits(options)) continue;
-        if (std::optional<py::dict> found = solve_with(options)) return *found;
-    }
-    options.keep = threshold.has_value();  // bits are so few that they are kept, or nothing fits
-    const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
-    if (bytes(options) > max_memory)
-        throw ds::InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes(options))) +
-                                     " bytes of memory, max_memory is " +
-                                     std::to_string(std::llround(max_memory)));
-    ds::require_memory(bytes(options), job);
-    return *solve_with(options);
+    return solve(graph->laplacian(), solve_options, pool);
 }
 
 // At most, of one call of `eigenpairs`, beside its arguments.

@@ -13,6 +13,7 @@
 #include "deepspec/color_graph.hpp"
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
+#include "deepspec/feature_graph.hpp"
 #include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
@@ -57,22 +58,17 @@ class Problem {
 
     struct Solution {
         Eigenpairs pairs;
-        Entries entries;  // that met the tolerance
+        Entries entries;  // of tiles that meet the tolerance, also where the factor was kept instead
     };
 
     // From features and image to eigenpairs as deepspec.eigenpairs goes.
     Solution solve(bool bfloat16) const {
         const SparseMatrix colors = color_graph();
-        for (const Entries entries : entries_to_try(n(), bfloat16)) {
-            if (entries != Entries::float32 && !has_memory(bytes(entries, bfloat16))) continue;
-            const TiledMatrix dense = gram(entries, bfloat16);
-            const FusedAffinity affinity(&dense, colors.view(), color_weight);
-            const Laplacian laplacian(affinity, LaplacianKind::normalized, pool_);
-            const SolverOptions solver_options;
-            if (!laplacian.tolerates(entries, solver_options.tolerance)) continue;
-            return {smallest_eigenpairs(laplacian, k, find_solver("auto"), solver_options, pool_), entries};
-        }
-        throw std::logic_error("float32 entries are always fine enough");
+        const FeatureGraphOptions graph_options{.grid = grid_, .fast = bfloat16, .k = k, .max_memory = 1e18};
+        const FeatureGraph graph(ScaledFeatures(view(), true, pool_), colors.view(), color_weight,
+                                 graph_options, pool_);
+        return {smallest_eigenpairs(graph.laplacian(), k, find_solver("auto"), {}, pool_),
+                graph.entries().value_or(entries_to_try(n(), bfloat16).front())};
     }
 
   private:
@@ -80,11 +76,6 @@ class Problem {
 
     GramOptions options(Entries entries, bool bfloat16) const {
         return {.height = grid_.height, .width = grid_.width, .entries = entries, .bfloat16 = bfloat16};
-    }
-
-    double bytes(Entries entries, bool bfloat16) const {
-        return feature_gram_bytes(grid_, channels_, options(entries, bfloat16), pool_.size()) +
-               TiledMatrix::product_bytes(n(), k) + eigenpairs_bytes(n(), k);
     }
 
     Grid grid_;

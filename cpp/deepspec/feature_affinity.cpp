@@ -46,49 +46,43 @@ void TiledFeatures::product_rows(const std::vector<float>& shared, std::size_t b
 }
 
 FactoredFeatures::FactoredFeatures(const ScaledFeatures& features, ThreadPool& pool)
-    : n_(features.grid().size()),
-      channels_(features.channels()),
-      rows_(columns::even_rows(n_)),
-      factor_(n_blocks() * channels_ * rows_) {
-    constexpr std::size_t strip = kernels::strip_size;
-    pool.run(n_blocks(), [&](std::size_t b) {
-        std::vector<float> cells(strip * channels_);
-        float* const out = factor_.data() + b * channels_ * rows_;
-        for (std::size_t first = 0; first < rows_; first += strip) {
-            for (std::size_t s = 0; s < strip; ++s) {
-                const std::size_t i = b * rows_ + first + s;
-                float* const cell = cells.data() + s * channels_;
-                if (i < n_)
-                    features.get(i, cell);
-                else
-                    std::fill_n(cell, channels_, 0.0f);
-            }
-            for (std::size_t c = 0; c < channels_; ++c)
-                for (std::size_t s = 0; s < strip; ++s) out[c * rows_ + first + s] = cells[s * channels_ + c];
+    : n_(features.grid().size()), length_(columns::padded(features.channels())), rows_(n_ * length_) {
+    pool.for_blocks(n_, columns::even_rows(n_), [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            float* const out = rows_.data() + i * length_;
+            features.get(i, out);
+            std::fill(out + features.channels(), out + length_, 0.0f);
         }
     });
 }
 
 double FactoredFeatures::bytes(std::size_t n, std::size_t channels) {
-    return sizeof(float) * static_cast<double>(channels) * static_cast<double>(n + 2 * columns::most_rows);
+    return sizeof(float) * static_cast<double>(columns::padded(channels)) * static_cast<double>(n);
+}
+
+double FactoredFeatures::entry(std::size_t i, std::size_t j) const {
+    double product = 0.0;
+    kernels::selected().long_floats.dots(row(i), length_, 1, row(j), 1, length_, &product);
+    return product;
 }
 
 // F^T X, one vector after the other.
 std::vector<float> FactoredFeatures::begin_product(const float* x, ThreadPool& pool) const {
-    const std::size_t size = 2 * channels_;
-    std::vector<double> parts(n_blocks() * size);
-    pool.run(n_blocks(), [&](std::size_t b) {
-        std::array<float, 2 * columns::most_rows> vectors{};
-        const std::size_t first = b * rows_, count = std::min(rows_, n_ - first);
+    const std::size_t size = 2 * length_, rows = columns::even_rows(n_), n_blocks = (n_ + rows - 1) / rows;
+    std::vector<float> parts(n_blocks * size);
+    pool.for_blocks(n_, rows, [&](std::size_t begin, std::size_t end) {
+        const std::size_t count = end - begin;
+        std::array<double, 2 * columns::most_rows> negated;
         for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t v = 0; v < 2; ++v) vectors[v * rows_ + i] = x[2 * (first + i) + v];
-        kernels::selected().long_floats.dots(block(b), rows_, channels_, vectors.data(), 2, rows_,
-                                             parts.data() + b * size);
+            for (std::size_t v = 0; v < 2; ++v)
+                negated[v * count + i] = -static_cast<double>(x[2 * (begin + i) + v]);
+        kernels::selected().long_floats.subtract(row(begin), length_, count, negated.data(),
+                                                 parts.data() + begin / rows * size, 2, length_);
     });
     std::vector<float> sums(size);
     for (std::size_t c = 0; c < size; ++c) {
         double sum = 0.0;
-        for (std::size_t b = 0; b < n_blocks(); ++b) sum += parts[b * size + c];
+        for (std::size_t b = 0; b < n_blocks; ++b) sum += static_cast<double>(parts[b * size + c]);
         sums[c] = static_cast<float>(sum);
     }
     return sums;
@@ -96,19 +90,13 @@ std::vector<float> FactoredFeatures::begin_product(const float* x, ThreadPool& p
 
 void FactoredFeatures::product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                                     float* y) const {
-    std::vector<double> factors(shared.size());
-    std::transform(shared.begin(), shared.end(), factors.begin(),
-                   [](float z) { return -static_cast<double>(z); });
-    while (begin < end) {
-        const std::size_t b = begin / rows_,
-                          within = begin % rows_ / kernels::length_unit * kernels::length_unit;
-        const std::size_t skipped = begin % rows_ - within, count = std::min(end, (b + 1) * rows_) - begin;
-        std::array<float, 2 * columns::most_rows> sums{};
-        kernels::selected().long_floats.subtract(block(b) + within, rows_, channels_, factors.data(),
-                                                 sums.data(), 2, columns::padded(skipped + count));
+    std::array<double, 2 * columns::most_rows> products;
+    for (; begin < end; begin += columns::most_rows) {
+        const std::size_t count = std::min(end - begin, columns::most_rows);
+        kernels::selected().long_floats.dots(row(begin), length_, count, shared.data(), 2, length_,
+                                             products.data());
         for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t v = 0; v < 2; ++v) *y++ = sums[v * rows_ + skipped + i];
-        begin += count;
+            for (std::size_t v = 0; v < 2; ++v) *y++ = static_cast<float>(products[v * count + i]);
     }
 }
 

@@ -56,12 +56,13 @@ class FactoredFeatures : public FeatureAffinity {
     void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                       float* y) const override;
 
-  private:
-    std::size_t n_blocks() const { return (n_ + rows_ - 1) / rows_; }
-    const float* block(std::size_t b) const { return factor_.data() + b * channels_ * rows_; }
+    double entry(std::size_t i, std::size_t j) const;
 
-    std::size_t n_, channels_, rows_;  // of a block
-    Buffer<float> factor_;             // blocks of (channels, rows), zero beyond the last row
+  private:
+    const float* row(std::size_t i) const { return rows_.data() + i * length_; }
+
+    std::size_t n_, length_;  // of a row: channels, filled up with zeros
+    Buffer<float> rows_;
 };
 
 }  // namespace deepspec

@@ -9,27 +9,25 @@
 namespace deepspec {
 namespace {
 
-// The arithmetic the entries are worth. The errors of few channels do not cancel, and their products cost
-// little.
-const kernels::Gram& find_kernel(const GramOptions& options, std::size_t channels) {
-    constexpr std::size_t few = 64;
-    if (options.bfloat16) return kernels::gram(kernels::Digits::bfloat16);
-    const bool whole = options.entries == Entries::float32 || options.entries == Entries::bits;
-    const bool exact = (options.keep && whole) || channels < few;
-    return kernels::gram(exact ? kernels::Digits::float32 : kernels::Digits::fixed16);
-}
-
 bool goes_over_own_grid(Grid own, const GramOptions& options) {
     return options.keep && goes_over_own_grid(own, Grid{options.height, options.width});
 }
 
 }  // namespace
 
+const kernels::Gram& gram_kernel(const GramOptions& options, std::size_t channels) {
+    constexpr std::size_t few = 64;  // their errors do not cancel, and their products cost little
+    if (options.bfloat16) return kernels::gram(kernels::Digits::bfloat16);
+    const bool whole = options.entries == Entries::float32 || options.entries == Entries::bits;
+    const bool exact = (options.keep && whole) || channels < few;
+    return kernels::gram(exact ? kernels::Digits::float32 : kernels::Digits::fixed16);
+}
+
 TiledMatrix feature_gram(const ScaledFeatures& features, const GramOptions& options, ThreadPool& pool) {
     const Grid grid{options.height, options.width};
     std::unique_ptr<GramTiles> tiles =
         make_gram_tiles(features, grid, goes_over_own_grid(features.grid(), options),
-                        find_kernel(options, features.channels()), pool);
+                        gram_kernel(options, features.channels()), pool);
     if (!options.keep) {
         const std::shared_ptr<GramTiles> shared = std::move(tiles);
         return TiledMatrix(grid.size(), [shared](std::size_t row, std::size_t column, float* tile) {
@@ -51,7 +49,7 @@ TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& option
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads) {
     const Grid grid{options.height, options.width};
     const double tiles = gram_tiles_bytes(own, grid, channels, goes_over_own_grid(own, options),
-                                          find_kernel(options, channels), threads);
+                                          gram_kernel(options, channels), threads);
     return tiles + (options.keep ? TiledMatrix::bytes(grid.size(), options.entries) : 0.0);
 }
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "deepspec/interpolation.hpp"
+#include "deepspec/kernels/kernels.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/scaled_features.hpp"
 #include "deepspec/tiled_matrix.hpp"
@@ -26,6 +27,9 @@ TiledMatrix feature_gram(FeatureView<Scalar> features, const GramOptions& option
 
 // The same of features that are scaled already; GramOptions::normalize is of no account.
 TiledMatrix feature_gram(const ScaledFeatures& features, const GramOptions& options, ThreadPool& pool);
+
+// The arithmetic that products of features are worth.
+const kernels::Gram& gram_kernel(const GramOptions& options, std::size_t channels);
 
 // Bytes it takes at most, the result included.
 double feature_gram_bytes(Grid own, std::size_t channels, const GramOptions& options, int threads);

@@ -22,12 +22,51 @@ struct Avx2Double {
     }
 };
 
+// Sums of 32-bit numbers; what is multiplied are pairs of 16-bit ones, in units of 2^-15. Features no longer
+// than 1 have sums of at most 2^30 units (Cauchy-Schwarz), those of some channels too.
+struct Avx2Words {
+    static constexpr int width = 8;
+    static __m256i zero() { return _mm256_setzero_si256(); }
+    static __m256i load(const std::uint32_t* p) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    }
+    static __m256i broadcast(std::uint32_t pair) { return _mm256_set1_epi32(static_cast<int>(pair)); }
+    static __m256i multiply_add(__m256i a, __m256i b, __m256i c) {
+        return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+    }
+    static __m256 broadcast(float a) { return _mm256_set1_ps(a); }
+    static __m256 mul(__m256i a, __m256 b) {
+        return _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(a), _mm256_set1_ps(0x1p-30f)), b);
+    }
+    static __m256 greater(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+    static void store(float* p, __m256 a) { _mm256_storeu_ps(p, a); }
+};
+
+inline std::uint32_t to_word(float number) {
+    const __m128i unit = _mm_cvtps_epi32(_mm_set_ss(32768.0f * number));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_packs_epi32(unit, unit))) & 0xffffu;
+}
+
 #include "deepspec/kernels/crf.inl"
 #include "deepspec/kernels/kernels.inl"
 #include "deepspec/kernels/neighbors.inl"
 #include "deepspec/kernels/pixels.inl"
 
+void pack_words(const float* cells, std::size_t channels, std::size_t first, void* panel) {
+    using namespace deepspec::kernels;
+    std::uint32_t* const out = static_cast<std::uint32_t*>(panel) + first;
+    for (std::size_t c = 0; c < channels; c += 2)
+        for (std::size_t i = 0; i < strip_size; ++i) {
+            const float* const pair = cells + i * channels + c;
+            const float second = c + 1 < channels ? pair[1] : 0.0f;
+            out[c / 2 * panel_size + i] = to_word(pair[0]) | to_word(second) << 16;
+        }
+}
+
 }  // namespace
+
+const deepspec::kernels::Gram deepspec::kernels::avx2_gram_words{
+    panel_bytes<std::uint32_t, 2>, pack_words, nullptr, multiply_panels<Avx2Words, 4, 2, std::uint32_t, 2>};
 
 const deepspec::kernels::Kernels deepspec::kernels::avx2{
     "avx2",

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdlib>
 #include <optional>
 #include <stdexcept>
@@ -68,6 +69,7 @@ struct Set {
     Kernels kernels;
     const Gram* fixed16 = nullptr;
     const Gram* bfloat16 = nullptr;
+    const Gram* words = nullptr;  // of 16 bits
 };
 
 std::optional<Set> find_runnable(const std::string& name) {
@@ -88,7 +90,7 @@ std::optional<Set> find_runnable(const std::string& name) {
     }
 #endif
 #ifdef DEEPSPEC_HAVE_AVX2
-    if (name == "avx2" && runs_avx2()) return Set{avx2};
+    if (name == "avx2" && runs_avx2()) return Set{avx2, nullptr, nullptr, &avx2_gram_words};
 #endif
 #ifdef DEEPSPEC_HAVE_NEON
     if (name == "neon") return Set{neon};
@@ -121,9 +123,21 @@ const Kernels& selected() { return chosen().kernels; }
 
 const Gram& gram(Digits digits) {
     const Set& set = chosen();
+    if (digits == Digits::signs) {
+        if (set.words != nullptr) return *set.words;
+        return gram(set.bfloat16 != nullptr ? Digits::bfloat16 : Digits::float32);
+    }
     if (digits == Digits::bfloat16 && set.bfloat16 != nullptr) return *set.bfloat16;
     if (digits != Digits::float32 && set.fixed16 != nullptr) return *set.fixed16;
     return set.kernels.gram;
+}
+
+float signs_error(std::size_t channels) {
+    // Rounded by half of 2^-15, the channels of two features are off by at most the sums of their sizes times
+    // that, which for so many channels are at most sqrt(channels) each; and by the products of what is off.
+    const auto n = static_cast<float>(channels);
+    if (chosen().words != nullptr) return 2.0f * 0x1p-16f * std::sqrt(n) + 0x1p-31f * n;
+    return has_bfloat16() ? 0x1p-7f : 0.0f;
 }
 
 bool has_bfloat16() { return chosen().bfloat16 != nullptr; }

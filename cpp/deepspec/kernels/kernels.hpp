@@ -207,16 +207,22 @@ extern const Kernels neon;
 // What the products of features are good for.
 enum class Digits {
     float32,
-    fixed16,  // entries of that kind: a term is off by at most 3 * 2^-16 of it, and of many most cancels
-    bfloat16  // channels rounded to it: a term is off by at most 2^-7 of it
+    fixed16,   // entries of that kind: a term is off by at most 3 * 2^-16 of it, and of many most cancels
+    bfloat16,  // channels rounded to it: a term is off by at most 2^-7 of it
+    signs      // which entries may be negative: one is off by at most signs_error
 };
 
 // The fastest way of the selected set that gives so many digits, or more.
 const Gram& gram(Digits digits);
 
+// How far an entry of Digits::signs may be from that of float32, of features no longer than 1. They must not
+// be longer.
+float signs_error(std::size_t channels);
+
 // Whether the selected set multiplies bfloat16.
 bool has_bfloat16();
 
+extern const Gram avx2_gram_words;
 extern const Gram avx512_gram_bfloat16;
 extern const Gram amx_gram_fixed16;
 extern const Gram amx_gram_bfloat16;

@@ -11,9 +11,13 @@ inline void gram_block(const Entry* rows, const Entry* columns, std::size_t leng
                        float* out) {
     using deepspec::kernels::panel_size;
     using deepspec::kernels::tile_size;
-    typename V::type sums[ROWS][COLUMNS];
+    decltype(V::zero()) sums[ROWS][COLUMNS];
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::zero();
+    // Unrolled, sums need not be moved between registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 4
+#endif
     for (std::size_t c = 0; c < length; ++c) {
         decltype(V::load(columns)) b[COLUMNS];
         for (int v = 0; v < COLUMNS; ++v) b[v] = V::load(columns + c * panel_size + v * V::width);
@@ -22,7 +26,7 @@ inline void gram_block(const Entry* rows, const Entry* columns, std::size_t leng
             for (int v = 0; v < COLUMNS; ++v) sums[r][v] = V::multiply_add(a, b[v], sums[r][v]);
         }
     }
-    const typename V::type factor = V::broadcast(scale), bound = V::broadcast(least);
+    const auto factor = V::broadcast(scale), bound = V::broadcast(least);
     for (int r = 0; r < ROWS; ++r)
         for (int v = 0; v < COLUMNS; ++v)
             V::store(out + r * tile_size + v * V::width, V::greater(V::mul(sums[r][v], factor), bound));

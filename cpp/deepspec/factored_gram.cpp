@@ -1,0 +1,226 @@
+#include "deepspec/factored_gram.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "deepspec/columns.hpp"
+#include "deepspec/gram_tiles.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/pixel_features.hpp"
+
+namespace deepspec {
+namespace {
+
+using kernels::tile_entries;
+using kernels::tile_size;
+
+// What the rounding of an inner product may make of 0.
+constexpr float rounding = 0x1p-23f;
+
+// The part of pairs of cells, of a sample, whose features' product is negative.
+double negative_part(const ScaledFeatures& features) {
+    constexpr std::size_t most = 128;
+    constexpr double golden = 0.6180339887498949;  // its multiples fall evenly, and on no grid's columns
+    const std::size_t n = features.grid().size(), count = std::min(n, most);
+    const std::size_t length = columns::padded(features.channels());
+    std::vector<float> cells(count * length, 0.0f);
+    for (std::size_t s = 0; s < count; ++s) {
+        const double turns = golden * static_cast<double>(s);
+        const auto cell = static_cast<std::size_t>((turns - std::floor(turns)) * static_cast<double>(n));
+        features.get(cell, cells.data() + s * length);
+    }
+    std::vector<double> products(count * count);
+    kernels::selected().long_floats.dots(cells.data(), length, count, cells.data(), count, length,
+                                         products.data());
+    const auto negative =
+        std::count_if(products.begin(), products.end(), [](double product) { return product < 0.0; });
+    return static_cast<double>(negative) / static_cast<double>(products.size());
+}
+
+// How many negative entries there may be, if factors are to be taken at all.
+std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid grid) {
+    constexpr std::size_t small = 512;  // floats of so few rows stay in the second-level cache
+    // Beside a multiply-add of a tile: one of the factor, which is of floats, and one that gathers.
+    constexpr double of_factor = 1.2, of_gather = 4.0, worthwhile = 0.7;
+    constexpr double most = 0.07;  // of all entries: they take the memory of fixed16 tiles then
+    const auto n = static_cast<double>(grid.size()), own = static_cast<double>(features.grid().size());
+    const double factor = of_factor * 2.0 * own * static_cast<double>(features.channels()) / (n * n);
+    if (grid.size() <= small || factor >= worthwhile) return std::nullopt;
+    const double part = negative_part(features);
+    if (part > 0.7 * most || factor + of_gather * part >= worthwhile) return std::nullopt;
+    return static_cast<std::size_t>(most * n * n);
+}
+
+// An entry of a tile.
+struct Negative {
+    std::uint16_t row, column;
+    float value;
+};
+
+// The negative entries of the tiles of an upper half, and what they add to rows.
+class Negatives {
+  public:
+    Negatives(std::size_t n, std::size_t most)
+        : n_(n), tile_rows_((n + tile_size - 1) / tile_size), most_(most), tiles_(tile_rows_ * tile_rows_) {}
+
+    // Of a tile; of one on the diagonal, those above it. exact(i, j, entry) may correct one that is at most
+    // `margin`.
+    template <class Exact>
+    void add(std::size_t row, std::size_t column, const float* tile, float margin, Exact exact) {
+        constexpr std::size_t word = 16;
+        std::array<std::uint16_t, tile_entries / word> above;
+        kernels::selected().to_bits(tile, margin, above.data());
+        std::vector<Negative>& found = tiles_[row * tile_rows_ + column];
+        for (std::size_t w = 0; w < above.size(); ++w)
+            for (auto rest = static_cast<unsigned>(above[w]) ^ 0xffffu; rest != 0; rest &= rest - 1) {
+                const std::size_t at = w * word + static_cast<std::size_t>(std::countr_zero(rest));
+                const std::size_t i = at / tile_size, j = at % tile_size;
+                const bool inside = row * tile_size + i < n_ && column * tile_size + j < n_;
+                if (!inside || (row == column && i >= j)) continue;
+                const float entry = exact(row * tile_size + i, column * tile_size + j, tile[at]);
+                if (entry < -rounding)
+                    found.push_back({static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(j), entry});
+            }
+        if ((count_ += 2 * found.size()) > most_) std::vector<Negative>().swap(found);
+    }
+
+    bool too_many() const { return count_ > most_; }
+
+    // What makes them 0, in both halves, and `weight` times another matrix.
+    SlicedMatrix<float> correction(std::optional<SparseView> other, double weight, ThreadPool& pool) const {
+        constexpr std::size_t slice = SlicedMatrix<float>::slice;
+        static_assert(tile_size % slice == 0);
+        SlicedMatrix<float> result(n_);
+        std::vector<std::int64_t>& starts = result.slice_starts;
+        const auto length_of_other = [&](std::size_t i) {
+            return i < n_ && other ? other->row_starts[i + 1] - other->row_starts[i] : std::int64_t{0};
+        };
+        const std::size_t n_slices = starts.size() - 1;
+        pool.run(tile_rows_, [&](std::size_t tile_row) {
+            std::array<std::int64_t, tile_size> lengths;
+            for (std::size_t i = 0; i < tile_size; ++i)
+                lengths[i] = length_of_other(tile_row * tile_size + i);
+            visit_rows(tile_row, [&](std::size_t i, std::size_t, float) { ++lengths[i]; });
+            for (std::size_t i = 0; i < tile_size; i += slice) {
+                const std::size_t s = (tile_row * tile_size + i) / slice;
+                if (s < n_slices)
+                    starts[s + 1] =
+                        std::int64_t{slice} *
+                        *std::max_element(lengths.begin() + static_cast<std::ptrdiff_t>(i),
+                                          lengths.begin() + static_cast<std::ptrdiff_t>(i + slice));
+            }
+        });
+        std::partial_sum(starts.begin(), starts.end(), starts.begin());
+        result.columns.resize(static_cast<std::size_t>(starts.back()));
+        result.entries.resize(result.columns.size());
+        pool.run(tile_rows_, [&](std::size_t tile_row) {
+            const std::size_t first = tile_row * tile_size;
+            const std::size_t last = std::min(first + tile_size, n_slices * slice);
+            std::array<std::size_t, tile_size> slots;
+            const auto put = [&](std::size_t i, std::size_t column, float entry) {
+                result.columns[slots[i]] = static_cast<std::int32_t>(column);
+                result.entries[slots[i]] = entry;
+                slots[i] += slice;
+            };
+            for (std::size_t v = first; v < last; ++v) {
+                slots[v - first] = static_cast<std::size_t>(starts[v / slice]) + v % slice;
+                for (std::int64_t at = 0; at < length_of_other(v); ++at) {
+                    const std::int64_t from = other->row_starts[v] + at;
+                    put(v - first, static_cast<std::size_t>(other->columns[from]),
+                        static_cast<float>(weight * other->values[from]));
+                }
+            }
+            visit_rows(tile_row, put);
+            for (std::size_t v = first; v < last; ++v)
+                while (slots[v - first] < static_cast<std::size_t>(starts[v / slice + 1]))
+                    put(v - first, std::min(v, n_ - 1), 0.0f);
+        });
+        return result;
+    }
+
+  private:
+    // visit(row within the tiles, column, what relu adds) for a row of tiles of both halves.
+    template <class Visit>
+    void visit_rows(std::size_t tile_row, Visit visit) const {
+        for (std::size_t above = 0; above <= tile_row; ++above)
+            for (const Negative& entry : tiles_[above * tile_rows_ + tile_row])
+                visit(entry.column, above * tile_size + entry.row, -entry.value);
+        for (std::size_t right = tile_row; right < tile_rows_; ++right)
+            for (const Negative& entry : tiles_[tile_row * tile_rows_ + right])
+                visit(entry.row, right * tile_size + entry.column, -entry.value);
+    }
+
+    std::size_t n_, tile_rows_, most_;
+    std::vector<std::vector<Negative>> tiles_;
+    std::atomic<std::size_t> count_ = 0;
+};
+
+// The features' tiles and the negative entries; then these, what becomes of them, and the factor.
+double bytes(const ScaledFeatures& features, Grid grid, std::size_t most, std::size_t n_other, double tiles) {
+    constexpr double filled = 1.25;  // slices of rows of different lengths
+    const std::size_t n = grid.size(), own = features.grid().size();
+    const double found =
+        sizeof(Negative) * static_cast<double>(most);  // half of them, in vectors that doubled
+    const double sparse =
+        filled * (sizeof(std::int32_t) + sizeof(float)) * static_cast<double>(most + n_other);
+    const double factor =
+        FactoredFeatures::bytes(own, features.channels()) + (own == n ? 0.0 : LiftedFeatures::bytes(n, own));
+    return found + factor + std::max(tiles, sparse);
+}
+
+}  // namespace
+
+std::optional<FactoredGram> factored_gram(const ScaledFeatures& features, const GramOptions& options,
+                                          std::optional<SparseView> other, double weight, double budget,
+                                          ThreadPool& pool) {
+    const Grid own = features.grid(), grid{options.height, options.width};
+    const bool over_own = goes_over_own_grid(own, grid);
+    // Few channels cost little, and so do those of a coarse grid: there the entries are right at once.
+    const bool searches = own == grid && features.channels() > 64;
+    const kernels::Gram& kernel =
+        searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
+    const float error = searches ? kernels::signs_error(features.channels()) : 0.0f;
+    const std::optional<std::size_t> most = most_negatives(features, grid);
+    if (!most) return std::nullopt;
+    const double tiles_bytes =
+        gram_tiles_bytes(own, grid, features.channels(), over_own, kernel, pool.size());
+    const std::int64_t n_other = other ? other->row_starts[other->n] : 0;
+    if (bytes(features, grid, *most, static_cast<std::size_t>(n_other), tiles_bytes) > budget)
+        return std::nullopt;
+    FactoredGram result;
+    auto factor = std::make_unique<FactoredFeatures>(features, pool);
+    Negatives negatives(grid.size(), *most);
+    {
+        const auto tiles = make_gram_tiles(features, grid, over_own, kernel, pool);
+        const float scale = tiles->scale();
+        const auto exact = [&](std::size_t i, std::size_t j, float entry) {
+            return error > 0.0f ? scale * static_cast<float>(factor->entry(i, j)) : entry;
+        };
+        tiles->for_each(-std::numeric_limits<float>::infinity(), pool,
+                        [&](std::size_t row, std::size_t column, const float* tile) {
+                            if (!negatives.too_many())
+                                negatives.add(row, column, tile, error - rounding, exact);
+                        });
+        result.scale = static_cast<double>(scale);
+    }
+    if (negatives.too_many()) return std::nullopt;
+    result.sparse = negatives.correction(other, weight, pool);
+    result.own = std::move(factor);
+    if (own == grid) return result;
+    std::vector<std::int32_t> order(grid.size());
+    std::iota(order.begin(), order.end(), 0);
+    const Cells cells{own, static_cast<double>(grid.height) / static_cast<double>(own.height),
+                      static_cast<double>(grid.width) / static_cast<double>(own.width)};
+    result.lifted = std::make_unique<LiftedFeatures>(*result.own, Interpolation(cells, grid.width, order));
+    return result;
+}
+
+}  // namespace deepspec

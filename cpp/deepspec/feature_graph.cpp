@@ -1,0 +1,78 @@
+#include "deepspec/feature_graph.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "deepspec/eigensolver.hpp"
+#include "deepspec/factored_gram.hpp"
+#include "deepspec/feature_gram.hpp"
+#include "deepspec/implicit_affinity.hpp"
+#include "deepspec/kernels/kernels.hpp"
+#include "deepspec/memory.hpp"
+
+namespace deepspec {
+
+struct FeatureGraph::Parts {
+    std::optional<FactoredGram> factored;  // or
+    std::optional<TiledMatrix> tiles;
+};
+
+FeatureGraph::~FeatureGraph() = default;
+
+FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseView> sparse,
+                           double sparse_weight, const FeatureGraphOptions& options, ThreadPool& pool)
+    : parts_(std::make_unique<Parts>()) {
+    const std::size_t n = options.grid.size();
+    const double solving = eigenpairs_bytes(n, options.k);
+    const double allowed = std::min(options.max_memory, static_cast<double>(available_memory()));
+    GramOptions gram{.height = options.grid.height, .width = options.grid.width, .bfloat16 = options.fast};
+    if (!options.threshold) {
+        gram.entries = Entries::fixed16;
+        const double budget = allowed - solving - ImplicitAffinity::product_bytes(n);
+        parts_->factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
+        if (parts_->factored) {
+            const FactoredGram& found = *parts_->factored;
+            affinity_ = std::make_unique<ImplicitAffinity>(&found.features(), found.scale, found.sparse, 1.0);
+            laplacian_.emplace(*affinity_, options.kind, pool);
+            return;
+        }
+    }
+    const auto bytes = [&] {
+        return feature_gram_bytes(features.grid(), features.channels(), gram, pool.size()) +
+               TiledMatrix::product_bytes(n, options.k) + solving;
+    };
+    // False where the entries are too coarse.
+    const auto keep_tiles = [&] {
+        laplacian_.reset();
+        affinity_.reset();
+        parts_->tiles.reset();
+        parts_->tiles = feature_gram(features, gram, pool);
+        const double epsilon = options.threshold ? options.threshold->epsilon : 0.0;
+        affinity_ = std::make_unique<FusedAffinity>(&*parts_->tiles, sparse, sparse_weight, epsilon);
+        laplacian_.emplace(*affinity_, options.kind, pool);
+        entries_ = gram.entries;
+        return !gram.keep || laplacian_->tolerates(gram.entries, options.tolerance);
+    };
+    std::vector<Entries> kinds = entries_to_try(n, options.fast && kernels::has_bfloat16());
+    if (options.threshold) {
+        kinds = {Entries::bits};
+        gram.threshold = options.threshold->threshold;
+        gram.bfloat16 = false;
+    }
+    for (const Entries entries : kinds) {
+        gram.entries = entries;
+        if (bytes() <= allowed && keep_tiles()) return;
+    }
+    gram.keep = options.threshold.has_value();  // bits are so few that they are kept, or nothing fits
+    const std::string job = "the eigenproblem of " + std::to_string(n) + " cells";
+    if (bytes() > options.max_memory)
+        throw InsufficientMemory(job + " needs " + std::to_string(std::llround(bytes())) +
+                                 " bytes of memory, max_memory is " +
+                                 std::to_string(std::llround(options.max_memory)));
+    require_memory(bytes(), job);
+    keep_tiles();
+}
+
+}  // namespace deepspec
