@@ -20,12 +20,11 @@
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/feature_graph.hpp"
-#include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "deepspec/sparse.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
@@ -330,7 +329,7 @@ py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& fe
         const ds::Cells cells{{grid.first, grid.second}, cell.first, cell.second};
         std::optional<ds::TiledMatrix> affinity_of_cells;
         std::optional<ds::TiledFeatures> features_of_cells;
-        std::unique_ptr<ds::FeatureAffinity> part;
+        std::unique_ptr<ds::PixelFeatures> part;
         if (features || gram) {
             ds::Interpolation lift(cells, static_cast<std::size_t>(image.shape(1)), graph.order);
             if (gram) {
@@ -341,7 +340,7 @@ py::dict pixel_eigenpairs(const Pixels& image, const std::optional<Features>& fe
                 part = std::make_unique<ds::LiftedTiles>(*features_of_cells, std::move(lift));
             }
         }
-        const ds::ImplicitAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
+        const ds::PixelAffinity affinity(part.get(), feature_weight, graph.matrix, color_weight);
         const ds::Laplacian laplacian(affinity, ds::LaplacianKind::normalized, pool);
         pairs = ds::smallest_eigenpairs(laplacian, k, ds::largest_eigenpairs_lean, options, pool);
         degrees = laplacian.degrees();

@@ -14,11 +14,10 @@
 #include "deepspec/eigensolver.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/feature_graph.hpp"
-#include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "harness.hpp"
 #include "machine.hpp"
 #include "problem.hpp"
@@ -133,9 +132,9 @@ void time_pixel_affinity(const bench::Options& options, ThreadPool& pool, Grid g
                      {.height = cells.height, .width = cells.width, .entries = Entries::fixed16}, pool);
     const TiledFeatures of_cells(gram);
     const LiftedTiles lifted(of_cells, Interpolation({cells, 8.0, 8.0}, grid.width, graph.order));
-    const ImplicitAffinity of_features(&lifted, 1.0, graph.matrix, 0.0);
-    const ImplicitAffinity of_colors(nullptr, 0.0, graph.matrix, color_weight);
-    const ImplicitAffinity both(&lifted, 1.0, graph.matrix, color_weight);
+    const PixelAffinity of_features(&lifted, 1.0, graph.matrix, 0.0);
+    const PixelAffinity of_colors(nullptr, 0.0, graph.matrix, color_weight);
+    const PixelAffinity both(&lifted, 1.0, graph.matrix, color_weight);
 
     constexpr std::size_t entry_bytes = sizeof graph.matrix.columns[0] + sizeof graph.matrix.entries[0];
     const double color_gigabytes = 1e-9 * static_cast<double>(graph.matrix.columns.size() * entry_bytes);
@@ -144,7 +143,7 @@ void time_pixel_affinity(const bench::Options& options, ThreadPool& pool, Grid g
     std::vector<double> y(x.size());
     bench::Group products(title_of(grid) + ", two vectors", options);
     const bench::Part& read = products.add(bench::read_peak(1e9 * (color_gigabytes + gram_gigabytes), pool));
-    const auto add = [&](const char* name, const ImplicitAffinity& affinity, double gigabytes) {
+    const auto add = [&](const char* name, const PixelAffinity& affinity, double gigabytes) {
         const auto work = [&] { affinity.multiply(x.data(), y.data(), pool, 2, grid.size()); };
         products.add({name, work, gigabytes, "GB/s", &read});
     };

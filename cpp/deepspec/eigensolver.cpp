@@ -33,9 +33,9 @@ double null_entry(const Laplacian& laplacian, std::size_t vertex) {
 
 // Components that have edges, the heaviest first. Entries that together cannot move an eigenvalue by a tenth
 // of the tolerance do not connect: a search would meet their eigenvalues as one multiple eigenvalue 0.
-std::vector<Component> find_components(const Laplacian& laplacian, double tolerance) {
+std::vector<Component> find_components(const Laplacian& laplacian, double tolerance, ThreadPool& pool) {
     const std::vector<std::size_t> numbers =
-        laplacian.components(0.1 * tolerance / static_cast<double>(laplacian.size()));
+        laplacian.components(0.1 * tolerance / static_cast<double>(laplacian.size()), pool);
     std::vector<Component> components(*std::max_element(numbers.begin(), numbers.end()) + 1);
     for (std::size_t i = 0; i < numbers.size(); ++i) {
         if (laplacian.isolated(i)) continue;
@@ -369,7 +369,7 @@ Eigenpairs smallest_eigenpairs(const Laplacian& laplacian, std::size_t k, Solver
         throw std::invalid_argument("k must be from 1 to n = " + std::to_string(n) + ", got " +
                                     std::to_string(k));
     Eigenpairs result;
-    const std::vector<Component> components = find_components(laplacian, options.tolerance);
+    const std::vector<Component> components = find_components(laplacian, options.tolerance, pool);
     std::vector<Candidate> candidates = null_vectors(laplacian, components, k);
     const std::size_t n_null = candidates.size();
     bool complete = true;

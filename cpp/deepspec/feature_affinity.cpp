@@ -8,24 +8,6 @@
 
 namespace deepspec {
 
-void FeatureAffinity::visit_edges(const Affinity::Visit& visit) const {
-    const std::size_t n = size();
-    ThreadPool alone(1);
-    std::vector<float> x(2 * n, 0.0f), rows(2 * n);
-    for (std::size_t i = 0; i < n; i += 2) {
-        const std::size_t count = std::min<std::size_t>(2, n - i);
-        for (std::size_t v = 0; v < count; ++v) x[2 * (i + v) + v] = 1.0f;
-        product_rows(begin_product(x.data(), alone), i, n, rows.data());
-        for (std::size_t v = 0; v < count; ++v) {
-            for (std::size_t j = i; j < n; ++j) {
-                const auto entry = static_cast<double>(rows[2 * (j - i) + v]);
-                if (entry > 0.0 && !visit(i + v, j, entry)) return;
-            }
-            x[2 * (i + v) + v] = 0.0f;
-        }
-    }
-}
-
 std::vector<float> TiledFeatures::begin_product(const float* x, ThreadPool& pool) const {
     const std::size_t n = size();
     std::vector<double> vectors(2 * n), products(2 * n);

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "deepspec/laplacian.hpp"
 #include "deepspec/memory.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/scaled_features.hpp"
@@ -23,9 +22,6 @@ class FeatureAffinity {
     virtual std::vector<float> begin_product(const float* x, ThreadPool& pool) const = 0;
     virtual void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                               float* y) const = 0;
-
-    // As Affinity's; by products with unit vectors.
-    virtual void visit_edges(const Affinity::Visit& visit) const;
 };
 
 // A matrix that is kept.

@@ -3,27 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepspec/eigensolver.hpp"
-#include "deepspec/factored_gram.hpp"
+#include "deepspec/factored_affinity.hpp"
 #include "deepspec/feature_gram.hpp"
-#include "deepspec/implicit_affinity.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
 
 namespace deepspec {
 
-struct FeatureGraph::Parts {
-    std::optional<FactoredGram> factored;  // or
-    std::optional<TiledMatrix> tiles;
-};
-
-FeatureGraph::~FeatureGraph() = default;
-
 FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseView> sparse,
-                           double sparse_weight, const FeatureGraphOptions& options, ThreadPool& pool)
-    : parts_(std::make_unique<Parts>()) {
+                           double sparse_weight, const FeatureGraphOptions& options, ThreadPool& pool) {
     const std::size_t n = options.grid.size();
     const double solving = eigenpairs_bytes(n, options.k);
     const double allowed = std::min(options.max_memory, static_cast<double>(available_memory()));
@@ -31,10 +23,9 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
     if (!options.threshold) {
         gram.entries = Entries::fixed16;
         const double budget = allowed - solving - ImplicitAffinity::product_bytes(n);
-        parts_->factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
-        if (parts_->factored) {
-            const FactoredGram& found = *parts_->factored;
-            affinity_ = std::make_unique<ImplicitAffinity>(&found.features(), found.scale, found.sparse, 1.0);
+        auto factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
+        if (factored != nullptr) {
+            affinity_ = std::make_unique<FactoredAffinity>(std::move(factored));
             laplacian_.emplace(*affinity_, options.kind, pool);
             return;
         }
@@ -47,10 +38,10 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
     const auto keep_tiles = [&] {
         laplacian_.reset();
         affinity_.reset();
-        parts_->tiles.reset();
-        parts_->tiles = feature_gram(features, gram, pool);
+        tiles_.reset();
+        tiles_ = feature_gram(features, gram, pool);
         const double epsilon = options.threshold ? options.threshold->epsilon : 0.0;
-        affinity_ = std::make_unique<FusedAffinity>(&*parts_->tiles, sparse, sparse_weight, epsilon);
+        affinity_ = std::make_unique<FusedAffinity>(&*tiles_, sparse, sparse_weight, epsilon);
         laplacian_.emplace(*affinity_, options.kind, pool);
         entries_ = gram.entries;
         return !gram.keep || laplacian_->tolerates(gram.entries, options.tolerance);

@@ -18,9 +18,9 @@ struct Threshold {
 };
 
 struct FeatureGraphOptions {
-    Grid grid;                           // that the features are brought to
-    bool fast = false;                   // features may be rounded to bfloat16 where that is sooner
-    std::optional<Threshold> threshold;  // of the features' part, which is relu(F F^T) without
+    Grid grid;                                // that the features are brought to
+    bool fast = false;                        // features may be rounded to bfloat16 where that is sooner
+    std::optional<Threshold> threshold = {};  // of the features' part, which is relu(F F^T) without
     LaplacianKind kind = LaplacianKind::normalized;
     std::size_t k = 5;        // eigenpairs that are to be found
     double tolerance = 1e-5;  // of their residuals
@@ -34,7 +34,6 @@ class FeatureGraph {
     // Refers to the sparse matrix. Throws InsufficientMemory, naming what is needed, where nothing fits.
     FeatureGraph(const ScaledFeatures& features, std::optional<SparseView> sparse, double sparse_weight,
                  const FeatureGraphOptions& options, ThreadPool& pool);
-    ~FeatureGraph();
 
     const Laplacian& laplacian() const { return *laplacian_; }
 
@@ -42,8 +41,7 @@ class FeatureGraph {
     std::optional<Entries> entries() const { return entries_; }
 
   private:
-    struct Parts;
-    std::unique_ptr<Parts> parts_;
+    std::optional<TiledMatrix> tiles_;  // what affinity_ may refer to
     std::unique_ptr<Affinity> affinity_;
     std::optional<Laplacian> laplacian_;
     std::optional<Entries> entries_;

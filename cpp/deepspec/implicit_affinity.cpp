@@ -114,24 +114,4 @@ void ImplicitAffinity::combine(Terms terms, const double* f, const float* x, flo
     combine_all(terms, f, x, y, pool, count, stride);
 }
 
-void ImplicitAffinity::visit_edges(const Visit& visit) const {
-    bool more = true;
-    const auto visit_weighted = [&](std::size_t i, std::size_t j, double entry) {
-        if (entry > 0.0) more = visit(i, j, entry);
-        return more;
-    };
-    if (features_ != nullptr)
-        features_->visit_edges([&](std::size_t i, std::size_t j, double entry) {
-            return visit_weighted(i, j, feature_weight_ * entry);
-        });
-    std::visit(
-        [&](const auto* sparse) {
-            for (std::size_t i = 0; more && i < n_; ++i)
-                sparse->visit_row(i, [&](std::size_t j, auto entry) {
-                    return visit_weighted(i, j, sparse_weight_ * static_cast<double>(entry));
-                });
-        },
-        sparse_);
-}
-
 }  // namespace deepspec

@@ -15,11 +15,6 @@ namespace deepspec {
 // never written down. Refers to its parts; they must outlive it.
 class ImplicitAffinity : public Affinity {
   public:
-    ImplicitAffinity(const FeatureAffinity* features, double feature_weight, const CountMatrix& sparse,
-                     double sparse_weight);
-    ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
-                     const SlicedMatrix<float>& sparse, double sparse_weight);
-
     std::size_t size() const override { return n_; }
 
     using Affinity::multiply;
@@ -29,10 +24,15 @@ class ImplicitAffinity : public Affinity {
                  std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
     void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool, std::size_t count,
                  std::size_t stride, Detail detail = Detail::full) const override;
-    void visit_edges(const Visit& visit) const override;
 
     // Bytes a product takes.
     static double product_bytes(std::size_t n);
+
+  protected:
+    ImplicitAffinity(const FeatureAffinity* features, double feature_weight, const CountMatrix& sparse,
+                     double sparse_weight);
+    ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
+                     const SlicedMatrix<float>& sparse, double sparse_weight);
 
   private:
     // finish(vertex, the vertex's two entries of W F X), for two vectors, the second one perhaps the first. F

@@ -146,7 +146,7 @@ void FusedAffinity::multiply_sparse(const double* x, double* y, std::size_t stri
     }
 }
 
-void FusedAffinity::visit_edges(const Visit& visit) const {
+void FusedAffinity::visit_edges(const Visit& visit, const Settled&, ThreadPool&) const {
     constexpr std::size_t side = TiledMatrix::tile_size;
     std::array<float, side> entries;
     // Row after row, both parts of it: an answer rarely needs more than the first.
@@ -241,14 +241,17 @@ bool Laplacian::tolerates(Entries entries, double tolerance) const {
     return error <= 0.5 * (coarse ? coarse_tolerance : tolerance) * smallest_degree;
 }
 
-std::vector<std::size_t> Laplacian::components(double negligible) const {
+std::vector<std::size_t> Laplacian::components(double negligible, ThreadPool& pool) const {
     DisjointSets sets(size());
-    affinity_.visit_edges([&](std::size_t i, std::size_t j, double entry) {
+    const auto visit = [&](std::size_t i, std::size_t j, double entry) {
         // Beside the smaller degree: a vertex whose edges are all small ones of hubs is not cut off.
         const double factor = std::max(factors_[i], factors_[j]);
         if (factor * entry * factor > negligible * scale_) sets.join(i, j);
         return sets.count() > 1;  // most graphs are joined after a few rows
-    });
+    };
+    const auto hub =
+        static_cast<std::size_t>(std::max_element(degrees_.begin(), degrees_.end()) - degrees_.begin());
+    affinity_.visit_edges(visit, [&](std::size_t i) { return sets.find(i) == sets.find(hub); }, pool);
     std::vector<std::size_t> numbers(size());
     std::size_t next = 0;
     for (std::size_t i = 0; i < size(); ++i) {

@@ -36,9 +36,16 @@ class Affinity {
                          std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
 
     // visit(i, j, entry) for positive entries (or less than them), enough of them to tell what is connected.
-    // Ends when it returns false.
+    // Ends when it returns false. Two vertices of which settled(vertex) is true, now or later, are connected:
+    // their entry may be left out. Of one vertex it is true from the beginning.
     using Visit = std::function<bool(std::size_t, std::size_t, double)>;
-    virtual void visit_edges(const Visit& visit) const = 0;
+    using Settled = std::function<bool(std::size_t)>;
+    virtual void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const = 0;
+
+    void visit_edges(const Visit& visit) const {
+        ThreadPool alone(1);
+        visit_edges(visit, [](std::size_t i) { return i == 0; }, alone);
+    }
 
     // Whether a product can be coarse.
     virtual bool has_coarse() const { return false; }
@@ -60,7 +67,8 @@ class FusedAffinity : public Affinity {
                   Detail detail = Detail::full) const override;
 
     // All of them, those of either part, weighted; each dense one once.
-    void visit_edges(const Visit& visit) const override;
+    using Affinity::visit_edges;
+    void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
 
   private:
     // Rows of the sparse part times COUNT vectors, which are (n, COUNT); those of y lie `stride` apart.
@@ -124,7 +132,7 @@ class Laplacian {
 
     // For every vertex the number of its connected component, 0, 1, … by first vertex, where entries of
     // L / scale up to `negligible` do not connect.
-    std::vector<std::size_t> components(double negligible) const;
+    std::vector<std::size_t> components(double negligible, ThreadPool& pool) const;
 
     // The weight that turns a unit eigenvector u of the operator into y = D^-1/2 u; 1 where unnormalised.
     double vertex_factor(std::size_t vertex) const { return factors_[vertex]; }

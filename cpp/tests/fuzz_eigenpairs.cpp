@@ -295,7 +295,7 @@ void try_laplacian(Random& random) {
     // Every edge that counts (whichever part it is from) is within a component; each component hangs
     // together.
     const double negligible = random.chance(0.5) ? 0.0 : random.magnitude(1e-9, 1e-2);
-    const std::vector<std::size_t> components = laplacian.components(negligible);
+    const std::vector<std::size_t> components = laplacian.components(negligible, pool);
     const auto connects = [&](std::size_t i, std::size_t j) {
         return i != j && -expected.matrix(i, j) > 2.001 * negligible;
     };

@@ -1,8 +1,7 @@
 #include <numeric>
 
 #include "deepspec/color_graph.hpp"
-#include "deepspec/implicit_affinity.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "fuzz.hpp"
 #include "pixels.hpp"
 
@@ -120,14 +119,14 @@ void try_pixels(Random& random) {
     const LiftedTiles lifted(of_cells, lift);
     const SampledFeatures sampled(numbers.data(), lift, random.between(0, 1000));
     const bool samples = random.chance(0.3);
-    const FeatureAffinity* const features = !with_features ? nullptr
-                                            : samples      ? static_cast<const FeatureAffinity*>(&sampled)
-                                                           : &lifted;
+    const PixelFeatures* const features = !with_features ? nullptr
+                                          : samples      ? static_cast<const PixelFeatures*>(&sampled)
+                                                         : &lifted;
     const Matrix of_features = samples ? pixels::visited(sampled, graph.order.size())
                                        : pixels::lifted(pixels::interpolation(cells, width, graph.order),
                                                         pixels::to_matrix(affinity_of_cells));
     const double feature_weight = random.magnitude(1e-3, 10.0), color_weight = random.magnitude(1e-3, 10.0);
-    const ImplicitAffinity affinity(features, feature_weight, graph.matrix, color_weight);
+    const PixelAffinity affinity(features, feature_weight, graph.matrix, color_weight);
     const Matrix w = pixels::sum(with_features ? feature_weight : 0.0, of_features, color_weight,
                                  pixels::to_matrix(graph.matrix));
     check_product(affinity, w, random);

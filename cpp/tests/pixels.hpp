@@ -6,8 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "deepspec/implicit_affinity.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 
 // The affinity of all pixels as matrices, for the tests.
 namespace pixels {

@@ -79,7 +79,7 @@ void components_follow_positive_entries() {
     using Numbers = std::vector<std::size_t>;
     ThreadPool pool(2);
     const auto components = [&](const Affinity& affinity, double negligible = 0.0) {
-        return Laplacian(affinity, LaplacianKind::normalized, pool).components(negligible);
+        return Laplacian(affinity, LaplacianKind::normalized, pool).components(negligible, pool);
     };
     const SparseMatrix triangles =
         graphs::from_edges(7, graphs::together({graphs::complete(3), graphs::complete(3, 3)}));

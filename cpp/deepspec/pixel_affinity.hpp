@@ -5,12 +5,13 @@
 #include <vector>
 
 #include "deepspec/feature_affinity.hpp"
+#include "deepspec/implicit_affinity.hpp"
 #include "deepspec/interpolation.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/tiled_matrix.hpp"
 
-// The features' affinities of all pixels of an image (section 4.4 of the paper).
+// The affinity of all pixels of an image (section 4.4 of the paper).
 namespace deepspec {
 
 // Cells of a grid that cover an image from its top left corner, in pixels. The strip that they may leave at
@@ -110,11 +111,23 @@ class LiftedFeatures : public FeatureAffinity {
     Interpolation interpolation_;
 };
 
-// The same where A is kept, so that what is connected shows without products, of which n would be too many.
-class LiftedTiles : public LiftedFeatures {
+// A features' affinity of so many pixels that products do not tell what is connected.
+class PixelFeatures {
+  public:
+    virtual ~PixelFeatures() = default;
+
+    virtual const FeatureAffinity& affinity() const = 0;
+
+    // As Affinity's.
+    virtual void visit_edges(const Affinity::Visit& visit) const = 0;
+};
+
+// U A U^T where A is kept.
+class LiftedTiles : public LiftedFeatures, public PixelFeatures {
   public:
     LiftedTiles(const TiledFeatures& cells, Interpolation interpolation);
 
+    const FeatureAffinity& affinity() const override { return *this; }
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
@@ -124,7 +137,7 @@ class LiftedTiles : public LiftedFeatures {
 // The paper's: of the entries relu(F_i F_j^T) of all pixels' interpolated features one in 256 is kept, drawn
 // anew from each stretch of 256 in a row of the upper half and mirrored. They are worked out in every
 // product.
-class SampledFeatures : public FeatureAffinity {
+class SampledFeatures : public FeatureAffinity, public PixelFeatures {
   public:
     static constexpr std::size_t stretch = 256;
 
@@ -138,6 +151,7 @@ class SampledFeatures : public FeatureAffinity {
     std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
     void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                       float* y) const override;
+    const FeatureAffinity& affinity() const override { return *this; }
     void visit_edges(const Affinity::Visit& visit) const override;
 
   private:
@@ -155,6 +169,23 @@ class SampledFeatures : public FeatureAffinity {
     const float* gram_;
     Interpolation interpolation_;
     std::uint64_t seed_;
+};
+
+// W = feature_weight * features + color_weight * colors; either part may be missing. Vertices are numbered as
+// the graph of colours numbers them. Refers to its parts; they must outlive it.
+class PixelAffinity : public ImplicitAffinity {
+  public:
+    PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
+                  double color_weight);
+
+    using Affinity::visit_edges;
+    void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
+
+  private:
+    const PixelFeatures* features_;
+    double feature_weight_;
+    const CountMatrix& colors_;
+    double color_weight_;
 };
 
 }  // namespace deepspec

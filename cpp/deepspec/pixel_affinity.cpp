@@ -1,4 +1,4 @@
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 
 #include <algorithm>
 #include <array>
@@ -251,6 +251,31 @@ void SampledFeatures::visit_edges(const Affinity::Visit& visit) const {
     for (std::size_t first = 0; more && first < size(); first += group)
         for_drawn(first,
                   [&](std::size_t i, std::size_t j, double entry) { more = more && visit(i, j, entry); });
+}
+
+PixelAffinity::PixelAffinity(const PixelFeatures* features, double feature_weight, const CountMatrix& colors,
+                             double color_weight)
+    : ImplicitAffinity(features != nullptr ? &features->affinity() : nullptr, feature_weight, colors,
+                       color_weight),
+      features_(feature_weight > 0.0 ? features : nullptr),
+      feature_weight_(feature_weight),
+      colors_(colors),
+      color_weight_(color_weight) {}
+
+void PixelAffinity::visit_edges(const Visit& visit, const Settled&, ThreadPool&) const {
+    bool more = true;
+    const auto visit_weighted = [&](std::size_t i, std::size_t j, double entry) {
+        if (entry > 0.0) more = visit(i, j, entry);
+        return more;
+    };
+    if (features_ != nullptr)
+        features_->visit_edges([&](std::size_t i, std::size_t j, double entry) {
+            return visit_weighted(i, j, feature_weight_ * entry);
+        });
+    for (std::size_t i = 0; more && i < size(); ++i)
+        colors_.visit_row(i, [&](std::size_t j, std::uint8_t count) {
+            return visit_weighted(i, j, color_weight_ * static_cast<double>(count));
+        });
 }
 
 }  // namespace deepspec

@@ -9,8 +9,7 @@
 
 #include "check.hpp"
 #include "deepspec/color_graph.hpp"
-#include "deepspec/implicit_affinity.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 #include "pixels.hpp"
 
 using namespace deepspec;
@@ -82,7 +81,7 @@ OrderedGraph random_color_graph(std::size_t height, std::size_t width) {
 
 // One, two and three vectors, near to each other or not: like the matrix, with the same bits for any number
 // of threads, and nothing written beside.
-void check_products(const ImplicitAffinity& op, const Matrix& expected) {
+void check_products(const PixelAffinity& op, const Matrix& expected) {
     const std::size_t n = expected.rows;
     std::mt19937 random(7);
     double largest_sum = 0.0;
@@ -116,9 +115,9 @@ void check_products(const ImplicitAffinity& op, const Matrix& expected) {
         }
 }
 
-void check_products(const FeatureAffinity& features, const Matrix& expected) {
-    const CountMatrix none(features.size());
-    check_products(ImplicitAffinity(&features, 1.0, none, 1.0), expected);
+void check_products(const PixelFeatures& features, const Matrix& expected) {
+    const CountMatrix none(features.affinity().size());
+    check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
 }
 
 // What any affinity does, by its products.
@@ -129,12 +128,14 @@ struct Plain : Affinity {
                   Detail detail) const override {
         affinity.multiply(x, y, pool, count, stride, detail);
     }
-    void visit_edges(const Visit& visit) const override { affinity.visit_edges(visit); }
+    void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override {
+        affinity.visit_edges(visit, settled, pool);
+    }
     const Affinity& affinity;
 };
 
 // In one go or by products, of doubles or floats.
-void check_combinations(const ImplicitAffinity& affinity) {
+void check_combinations(const PixelAffinity& affinity) {
     const std::size_t n = affinity.size();
     std::mt19937 random(11);
     const auto drawn = [&](std::size_t size, double least) {
@@ -285,24 +286,22 @@ void affinity_adds_its_parts() {
         const Matrix of_sampled = pixels::visited(sampled, layout.n());
         const CountMatrix without(layout.n());
 
-        check_products(ImplicitAffinity(&lifted, 0.5, graph.matrix, 10.0),
+        check_products(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0),
                        pixels::sum(0.5, of_lifted, 10.0, colors));
-        check_combinations(ImplicitAffinity(&lifted, 0.5, graph.matrix, 10.0));
-        check_combinations(ImplicitAffinity(nullptr, 1.0, graph.matrix, 4.0));
-        check_products(ImplicitAffinity(&sampled, 2.0, graph.matrix, 0.1),
+        check_combinations(PixelAffinity(&lifted, 0.5, graph.matrix, 10.0));
+        check_combinations(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0));
+        check_products(PixelAffinity(&sampled, 2.0, graph.matrix, 0.1),
                        pixels::sum(2.0, of_sampled, 0.1, colors));
-        check_products(ImplicitAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));
-        check_products(ImplicitAffinity(&lifted, 3.0, graph.matrix, 0.0),
+        check_products(PixelAffinity(&lifted, 3.0, without, 1.0), pixels::sum(3.0, of_lifted, 0.0, none));
+        check_products(PixelAffinity(&lifted, 3.0, graph.matrix, 0.0),
                        pixels::sum(3.0, of_lifted, 0.0, none));
-        check_products(ImplicitAffinity(nullptr, 1.0, graph.matrix, 4.0),
-                       pixels::sum(0.0, none, 4.0, colors));
-        check_products(ImplicitAffinity(&lifted, 0.0, graph.matrix, 4.0),
-                       pixels::sum(0.0, none, 4.0, colors));
+        check_products(PixelAffinity(nullptr, 1.0, graph.matrix, 4.0), pixels::sum(0.0, none, 4.0, colors));
+        check_products(PixelAffinity(&lifted, 0.0, graph.matrix, 4.0), pixels::sum(0.0, none, 4.0, colors));
     }
 }
 
 // Visits positive entries or less, enough of them to tell the components, and no more once told to stop.
-void check_edges(const ImplicitAffinity& affinity, const Matrix& w) {
+void check_edges(const PixelAffinity& affinity, const Matrix& w) {
     std::size_t n_visits = 0;
     affinity.visit_edges([&](std::size_t i, std::size_t j, double entry) {
         CHECK(entry > 0.0);
@@ -311,7 +310,8 @@ void check_edges(const ImplicitAffinity& affinity, const Matrix& w) {
         return true;
     });
     ThreadPool pool(2);
-    CHECK(Laplacian(affinity, LaplacianKind::normalized, pool).components(0.0) == pixels::components(w));
+    CHECK(Laplacian(affinity, LaplacianKind::normalized, pool).components(0.0, pool) ==
+          pixels::components(w));
     for (const std::size_t most : {std::size_t{1}, n_visits / 2, n_visits}) {
         std::size_t left = most;
         affinity.visit_edges([&](std::size_t, std::size_t, double) {
@@ -411,7 +411,7 @@ void parts_of_other_sizes_are_refused() {
     const TiledFeatures of_cells(two);
     const LiftedTiles lifted(of_cells, interpolation(layout));
     const CountMatrix colors(7);
-    CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", ImplicitAffinity(&lifted, 1.0, colors, 1.0));
+    CHECK_THROWS(std::invalid_argument, "got 6 and 7 rows", PixelAffinity(&lifted, 1.0, colors, 1.0));
 }
 
 void bytes_grow_with_the_image() {

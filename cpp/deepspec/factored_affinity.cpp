@@ -1,4 +1,4 @@
-#include "deepspec/factored_gram.hpp"
+#include "deepspec/factored_affinity.hpp"
 
 #include <algorithm>
 #include <array>
@@ -14,7 +14,7 @@
 #include "deepspec/columns.hpp"
 #include "deepspec/gram_tiles.hpp"
 #include "deepspec/kernels/kernels.hpp"
-#include "deepspec/pixel_features.hpp"
+#include "deepspec/pixel_affinity.hpp"
 
 namespace deepspec {
 namespace {
@@ -178,9 +178,9 @@ double bytes(const ScaledFeatures& features, Grid grid, std::size_t most, std::s
 
 }  // namespace
 
-std::optional<FactoredGram> factored_gram(const ScaledFeatures& features, const GramOptions& options,
-                                          std::optional<SparseView> other, double weight, double budget,
-                                          ThreadPool& pool) {
+std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, const GramOptions& options,
+                                            std::optional<SparseView> other, double weight, double budget,
+                                            ThreadPool& pool) {
     const Grid own = features.grid(), grid{options.height, options.width};
     const bool over_own = goes_over_own_grid(own, grid);
     // Few channels cost little, and so do those of a coarse grid: there the entries are right at once.
@@ -189,13 +189,14 @@ std::optional<FactoredGram> factored_gram(const ScaledFeatures& features, const 
         searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
     const float error = searches ? kernels::signs_error(features.channels()) : 0.0f;
     const std::optional<std::size_t> most = most_negatives(features, grid);
-    if (!most) return std::nullopt;
+    if (!most) return nullptr;
     const double tiles_bytes =
         gram_tiles_bytes(own, grid, features.channels(), over_own, kernel, pool.size());
     const std::int64_t n_other = other ? other->row_starts[other->n] : 0;
-    if (bytes(features, grid, *most, static_cast<std::size_t>(n_other), tiles_bytes) > budget)
-        return std::nullopt;
-    FactoredGram result;
+    if (bytes(features, grid, *most, static_cast<std::size_t>(n_other), tiles_bytes) > budget) return nullptr;
+    auto result = std::make_unique<FactoredGram>();
+    result->other = other;
+    result->weight = weight;
     auto factor = std::make_unique<FactoredFeatures>(features, pool);
     Negatives negatives(grid.size(), *most);
     {
@@ -209,18 +210,51 @@ std::optional<FactoredGram> factored_gram(const ScaledFeatures& features, const 
                             if (!negatives.too_many())
                                 negatives.add(row, column, tile, error - rounding, exact);
                         });
-        result.scale = static_cast<double>(scale);
+        result->scale = static_cast<double>(scale);
     }
-    if (negatives.too_many()) return std::nullopt;
-    result.sparse = negatives.correction(other, weight, pool);
-    result.own = std::move(factor);
+    if (negatives.too_many()) return nullptr;
+    result->sparse = negatives.correction(other, weight, pool);
+    result->own = std::move(factor);
     if (own == grid) return result;
     std::vector<std::int32_t> order(grid.size());
     std::iota(order.begin(), order.end(), 0);
     const Cells cells{own, static_cast<double>(grid.height) / static_cast<double>(own.height),
                       static_cast<double>(grid.width) / static_cast<double>(own.width)};
-    result.lifted = std::make_unique<LiftedFeatures>(*result.own, Interpolation(cells, grid.width, order));
+    result->lifted = std::make_unique<LiftedFeatures>(*result->own, Interpolation(cells, grid.width, order));
     return result;
+}
+
+FactoredAffinity::FactoredAffinity(std::unique_ptr<const FactoredGram> gram)
+    : ImplicitAffinity(&gram->features(), gram->scale, gram->sparse, 1.0), gram_(std::move(gram)) {}
+
+bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const {
+    const FeatureAffinity& features = gram_->features();
+    std::vector<float> unit(2 * size(), 0.0f), products(2 * size());
+    unit[2 * i] = 1.0f;
+    const std::vector<float> shared = features.begin_product(unit.data(), pool);
+    pool.for_blocks(size(), columns::even_rows(size()), [&](std::size_t begin, std::size_t end) {
+        features.product_rows(shared, begin, end, products.data() + 2 * begin);
+    });
+    for (std::size_t j = 0; j < size(); ++j) {
+        const double entry = gram_->scale * static_cast<double>(products[2 * j]);
+        if (entry > 0.0 && !visit(i, j, entry)) return false;
+    }
+    return true;
+}
+
+// A row is a product. One of a vertex that most others are connected with mostly suffices.
+void FactoredAffinity::visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const {
+    std::size_t first = 0;
+    while (first + 1 < size() && !settled(first)) ++first;
+    if (!visit_row(first, visit, pool)) return;
+    if (const std::optional<SparseView>& other = gram_->other)
+        for (std::size_t i = 0; i < size(); ++i)
+            for (std::int64_t slot = other->row_starts[i]; slot < other->row_starts[i + 1]; ++slot) {
+                const double entry = gram_->weight * other->values[slot];
+                if (entry > 0.0 && !visit(i, static_cast<std::size_t>(other->columns[slot]), entry)) return;
+            }
+    for (std::size_t i = 0; i < size(); ++i)
+        if (i != first && !settled(i) && !visit_row(i, visit, pool)) return;
 }
 
 }  // namespace deepspec
