@@ -28,6 +28,7 @@ struct Subject {
 
 constexpr Subject subjects[] = {
     {"gram", fuzz::try_gram},
+    {"factored", fuzz::try_factored},
     {"tiles", fuzz::try_tiles},
     {"neighbors", fuzz::try_neighbors},
     {"color_graphs", fuzz::try_color_graphs},

@@ -97,6 +97,7 @@ void try_solver(const deepspec::Affinity& affinity, const Dense& w, deepspec::La
 
 // One problem each.
 void try_gram(Random& random);
+void try_factored(Random& random);
 void try_tiles(Random& random);
 void try_neighbors(Random& random);
 void try_color_graphs(Random& random);

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "deepspec/factored_affinity.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/interpolation.hpp"
 #include "deepspec/kernels/kernels.hpp"
@@ -303,6 +304,76 @@ void try_tiles(Random& random) {
         attempt_packing<float>(matrix, random);
     else
         attempt_packing<double>(matrix, random);
+}
+
+// Features of which few point away from the others, beside a sparse matrix or not. Factors are taken, or left
+// where they are not worth it.
+void try_factored(Random& random) {
+    Problem problem;
+    problem.own = random_grid(900, random);
+    problem.wanted = wanted_grid(problem.own, random);
+    problem.channels = random.size(1, 200);
+    problem.normalize = random.chance(0.6);
+    const double turned = random.uniform(0.0, 1.0), noise = random.magnitude(1e-3, 1.0);
+    for (std::size_t i = 0; i < problem.own.size(); ++i) {
+        const double turn =
+            turned * std::sin(0.01 * static_cast<double>(i)) * (random.chance(0.02) ? -2.0 : 1.0);
+        const bool zero = random.chance(0.005);
+        for (std::size_t c = 0; c < problem.channels; ++c)
+            problem.features.push_back(
+                zero ? 0.0 : 1.0 + turn * (c % 2 == 0 ? 2.0 : -1.0) + noise * random.normal());
+    }
+    const std::size_t n = problem.wanted.size();
+    SparseMatrix other{n, std::vector<std::int64_t>(1), {}, {}};
+    Dense beside(n);
+    for (std::size_t r = 0; r < n; ++r) {
+        const std::size_t i = random.between(0, n - 1), j = random.between(0, n - 1);
+        beside(i, j) = beside(j, i) = random.uniform(0.0, 2.0);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < n; ++j) {
+            if (beside(i, j) == 0.0) continue;
+            other.columns.push_back(static_cast<std::int32_t>(j));
+            other.values.push_back(beside(i, j));
+        }
+        other.row_starts.push_back(static_cast<std::int64_t>(other.columns.size()));
+    }
+    const double weight = random.chance(0.3) ? 0.0 : random.magnitude(1e-2, 1e2);
+    std::optional<SparseView> view;
+    if (weight > 0.0) view = other.view();
+    ThreadPool pool(static_cast<int>(random.between(1, 4))), fewer(static_cast<int>(random.between(1, 4)));
+    const ScaledFeatures scaled(
+        FeatureView<double>{problem.features.data(), problem.own.height, problem.own.width, problem.channels},
+        problem.normalize, pool);
+    const GramOptions options{
+        .height = problem.wanted.height, .width = problem.wanted.width, .entries = Entries::fixed16};
+    const double budget = random.chance(0.1) ? random.magnitude(1.0, 1e8) : 1e18;
+    auto gram = factored_gram(scaled, options, view, weight, budget, pool);
+    if (gram == nullptr) return;
+    const FactoredAffinity affinity(std::move(gram));
+    const FactoredAffinity again(factored_gram(scaled, options, view, weight, budget, fewer));
+    const Expected expected(problem);
+    const std::vector<double> x = random_vector(2 * n, random);
+    std::vector<double> y(2 * n), other_y(2 * n);
+    affinity.multiply(x.data(), y.data(), pool, 2, n);
+    again.multiply(x.data(), other_y.data(), fewer, 2, n);
+    CHECK(y == other_y);
+    const double tolerance = (1e-6 + product_error()) / std::max(expected.largest, 1e-12);
+    for (std::size_t v = 0; v < 2; ++v)
+        for (std::size_t i = 0; i < n; ++i) {
+            double product = 0.0, sum = 0.0;
+            for (std::size_t j = 0; j < n; ++j) {
+                const double entry = expected.entries(i, j) + weight * beside(i, j);
+                product += entry * x[v * n + j];
+                sum += entry + 1.0;
+            }
+            CHECK_NEAR(y[v * n + i], product, tolerance * sum);
+        }
+    affinity.visit_edges([&](std::size_t i, std::size_t j, double entry) {
+        CHECK(entry > 0.0 &&
+              entry <= (expected.entries(i, j) + weight * beside(i, j)) * (1.0 + 1e-6) + tolerance);
+        return true;
+    });
 }
 
 }  // namespace fuzz

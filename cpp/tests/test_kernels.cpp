@@ -105,6 +105,39 @@ void check_exact_gram(Digits digits, std::size_t channels) {
     }
 }
 
+// Cells of length 1, some of them in one channel, and shorter ones: no farther off than is said.
+void check_signs(std::size_t channels) {
+    const Gram& gram = deepspec::kernels::gram(Digits::signs);
+    const double error = static_cast<double>(deepspec::kernels::signs_error(channels));
+    CHECK(error < 0.01);
+    std::mt19937 random(19);
+    std::normal_distribution<float> normal;
+    std::vector<float> cells(channels * panel_size);
+    for (std::size_t i = 0; i < panel_size; ++i) {
+        float* const cell = cells.data() + i * channels;
+        double length = 0.0;
+        for (std::size_t c = 0; c < channels; ++c) {
+            cell[c] = i % 4 == 0
+                          ? (c == i / 4 % channels ? 1.0f - 2.0f * static_cast<float>(i / 4 % 2) : 0.0f)
+                          : normal(random);
+            length = std::hypot(length, static_cast<double>(cell[c]));
+        }
+        for (std::size_t c = 0; c < channels; ++c)
+            cell[c] *= static_cast<float>((i % 4 == 1 ? 0.1 : 1.0) / length);
+    }
+    std::vector<float> out(panel_size * tile_size, NAN);
+    gram.multiply(packed_rows(gram, cells, channels).data(), packed(gram, cells, channels).data(), channels,
+                  1.0f, -HUGE_VALF, out.data());
+    for (std::size_t i = 0; i < panel_size; ++i)
+        for (std::size_t j = 0; j < panel_size; ++j) {
+            double product = 0.0;
+            for (std::size_t c = 0; c < channels; ++c)
+                product += static_cast<double>(cells[i * channels + c]) *
+                           static_cast<double>(cells[j * channels + c]);
+            CHECK_NEAR(static_cast<double>(out[i * tile_size + j]), product, error + 1e-6);
+        }
+}
+
 template <class Number>
 void check_features(const Kernels& kernels, std::size_t count) {
     const std::vector<float> numbers = random_floats(count, 15);
@@ -368,13 +401,14 @@ void check_cells(const Kernels& kernels, std::size_t count) {
         CHECK_NEAR(static_cast<double>(numbers[i]), expected[i], 1e-6);
 }
 
-// Slices of rows of different lengths, filled up with counts of 0.
-void check_counts(const Kernels& kernels) {
+// Slices of rows of different lengths, filled up with zeros.
+template <class Entry>
+void check_slices(deepspec::kernels::PixelLoops::SlicedProducts<Entry> products_of) {
     constexpr std::size_t rows = deepspec::kernels::slice_size, n = 6 * rows;
     std::mt19937 random(17);
     std::vector<std::int64_t> starts{0};
     std::vector<std::int32_t> columns;
-    std::vector<std::uint8_t> counts;
+    std::vector<Entry> entries;
     std::vector<float> pairs(2 * n);
     for (float& number : pairs) number = static_cast<float>(random() % 1000) / 1000.0f;
     std::vector<double> expected(2 * n, 0.0);
@@ -382,18 +416,18 @@ void check_counts(const Kernels& kernels) {
         for (std::size_t j = 0; j < 5 * slice; ++j)
             for (std::size_t r = 0; r < rows; ++r) {
                 columns.push_back(static_cast<std::int32_t>(random() % n));
-                counts.push_back(static_cast<std::uint8_t>(j < r ? 0 : random() % 255));
+                entries.push_back(static_cast<Entry>(j < r ? 0 : random() % 255));
                 for (std::size_t v = 0; v < 2; ++v)
                     expected[2 * (slice * rows + r) + v] +=
-                        static_cast<double>(counts.back()) *
+                        static_cast<double>(entries.back()) *
                         static_cast<double>(pairs[2 * static_cast<std::size_t>(columns.back()) + v]);
             }
         starts.push_back(static_cast<std::int64_t>(columns.size()));
     }
     for (const std::size_t begin : {0u, 2u}) {
         std::vector<float> products(2 * (n - begin * rows));
-        kernels.pixels.products_of_counts(starts.data(), columns.data(), counts.data(), pairs.data(), begin,
-                                          n / rows, products.data());
+        products_of(starts.data(), columns.data(), entries.data(), pairs.data(), begin, n / rows,
+                    products.data());
         for (std::size_t i = 0; i < products.size(); ++i)
             CHECK_NEAR(static_cast<double>(products[i]), expected[2 * begin * rows + i], 1e-2);
     }
@@ -456,6 +490,7 @@ int main() {
     for (const std::size_t channels : {1u, 2u, 33u, 130u, 384u})
         for (const Digits digits : {Digits::float32, Digits::fixed16, Digits::bfloat16})
             check_exact_gram(digits, channels);
+    for (const std::size_t channels : {1u, 2u, 33u, 384u, 1025u}) check_signs(channels);
     for (const std::size_t count : {1u, 15u, 16u, 384u, 387u}) {
         check_features<float>(kernels, count);
         check_features<double>(kernels, count);
@@ -473,6 +508,7 @@ int main() {
             check_ranks(kernels, count, (count + 1) / 2, (count + 1) / 2 + 3, levels);
         }
     for (const std::size_t count : {0u, 1u, 2u, 77u}) check_cells(kernels, count);
-    check_counts(kernels);
+    check_slices<std::uint8_t>(kernels.pixels.products_of_counts);
+    check_slices<float>(kernels.pixels.products_of_floats);
     return check::result();
 }

@@ -134,9 +134,10 @@ const Gram& gram(Digits digits) {
 
 float signs_error(std::size_t channels) {
     // Rounded by half of 2^-15, the channels of two features are off by at most the sums of their sizes times
-    // that, which for so many channels are at most sqrt(channels) each; and by the products of what is off.
+    // that, which for so many channels are at most sqrt(channels) each; by the products of what is off; and
+    // one that is 1 is 2^-15 less.
     const auto n = static_cast<float>(channels);
-    if (chosen().words != nullptr) return 2.0f * 0x1p-16f * std::sqrt(n) + 0x1p-31f * n;
+    if (chosen().words != nullptr) return 0x1p-15f * (std::sqrt(n) + 1.0f) + 0x1p-31f * n;
     return has_bfloat16() ? 0x1p-7f : 0.0f;
 }
 
