@@ -94,6 +94,18 @@ class Negatives {
 
     bool too_many() const { return count_ > most_; }
 
+    // The sums of what makes them 0, in the rows of both halves.
+    std::vector<double> row_sums(ThreadPool& pool) const {
+        std::vector<double> sums(n_, 0.0);
+        pool.run(tile_rows_, [&](std::size_t tile_row) {
+            double* const own = sums.data() + tile_row * tile_size;
+            visit_rows(tile_row, [&](std::size_t i, std::size_t, float entry) {
+                own[i] += static_cast<double>(entry);
+            });
+        });
+        return sums;
+    }
+
     // What makes them 0, in both halves, and `weight` times another matrix.
     SlicedMatrix<float> correction(std::optional<SparseView> other, double weight, ThreadPool& pool) const {
         constexpr std::size_t slice = SlicedMatrix<float>::slice;
@@ -214,6 +226,7 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
     }
     if (negatives.too_many()) return nullptr;
     result->sparse = negatives.correction(other, weight, pool);
+    result->added = negatives.row_sums(pool);
     result->own = std::move(factor);
     if (own == grid) return result;
     std::vector<std::int32_t> order(grid.size());
@@ -226,6 +239,13 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
 
 FactoredAffinity::FactoredAffinity(std::unique_ptr<const FactoredGram> gram)
     : ImplicitAffinity(&gram->features(), gram->scale, gram->sparse, 1.0), gram_(std::move(gram)) {}
+
+bool FactoredAffinity::tolerates(const std::vector<double>& degrees, double tolerance) const {
+    constexpr double sums_rounding = 0x1p-22;  // what is expected of sums of so many floats
+    for (std::size_t i = 0; i < size(); ++i)
+        if (sums_rounding * (degrees[i] + 2.0 * gram_->added[i]) > 0.5 * tolerance * degrees[i]) return false;
+    return true;
+}
 
 bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const {
     const FeatureAffinity& features = gram_->features();

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "deepspec/feature_affinity.hpp"
 #include "deepspec/feature_gram.hpp"
@@ -20,6 +21,7 @@ struct FactoredGram {
     std::unique_ptr<const FeatureAffinity> lifted;  // U F F^T U^T, where the graph's grid is another
     double scale = 1.0;                             // of either
     SlicedMatrix<float> sparse;                     // what relu adds, scaled, and `weight` times `other`
+    std::vector<double> added;                      // the sums of what relu adds to each row
     std::optional<SparseView> other;
     double weight = 0.0;
 
@@ -37,6 +39,10 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
 class FactoredAffinity : public ImplicitAffinity {
   public:
     explicit FactoredAffinity(std::unique_ptr<const FactoredGram> gram);
+
+    // Whether residuals as small as the tolerance can be told: where relu adds much to a row beside what is
+    // left, the digits of the rest cancel.
+    bool tolerates(const std::vector<double>& degrees, double tolerance) const;
 
     using Affinity::visit_edges;
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;

@@ -25,9 +25,13 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
         const double budget = allowed - solving - ImplicitAffinity::product_bytes(n);
         auto factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
         if (factored != nullptr) {
-            affinity_ = std::make_unique<FactoredAffinity>(std::move(factored));
-            laplacian_.emplace(*affinity_, options.kind, pool);
-            return;
+            auto affinity = std::make_unique<FactoredAffinity>(std::move(factored));
+            laplacian_.emplace(*affinity, options.kind, pool);
+            if (affinity->tolerates(laplacian_->degrees(), options.tolerance)) {
+                affinity_ = std::move(affinity);
+                return;
+            }
+            laplacian_.reset();
         }
     }
     const auto bytes = [&] {
