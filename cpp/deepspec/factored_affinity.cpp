@@ -241,9 +241,8 @@ FactoredAffinity::FactoredAffinity(std::unique_ptr<const FactoredGram> gram)
     : ImplicitAffinity(&gram->features(), gram->scale, gram->sparse, 1.0), gram_(std::move(gram)) {}
 
 bool FactoredAffinity::tolerates(const std::vector<double>& degrees, double tolerance) const {
-    constexpr double sums_rounding = 0x1p-22;  // what is expected of sums of so many floats
     for (std::size_t i = 0; i < size(); ++i)
-        if (sums_rounding * (degrees[i] + 2.0 * gram_->added[i]) > 0.5 * tolerance * degrees[i]) return false;
+        if (finest_tolerance * (degrees[i] + 2.0 * gram_->added[i]) > tolerance * degrees[i]) return false;
     return true;
 }
 

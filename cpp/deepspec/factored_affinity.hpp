@@ -40,8 +40,11 @@ class FactoredAffinity : public ImplicitAffinity {
   public:
     explicit FactoredAffinity(std::unique_ptr<const FactoredGram> gram);
 
+    // The least residuals that can be told at all: twice what is expected of the rounding of sums of floats.
+    static constexpr double finest_tolerance = 0x1p-21;
+
     // Whether residuals as small as the tolerance can be told: where relu adds much to a row beside what is
-    // left, the digits of the rest cancel.
+    // left, digits cancel.
     bool tolerates(const std::vector<double>& degrees, double tolerance) const;
 
     using Affinity::visit_edges;

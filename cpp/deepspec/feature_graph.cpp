@@ -20,7 +20,7 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
     const double solving = eigenpairs_bytes(n, options.k);
     const double allowed = std::min(options.max_memory, static_cast<double>(available_memory()));
     GramOptions gram{.height = options.grid.height, .width = options.grid.width, .bfloat16 = options.fast};
-    if (!options.threshold) {
+    if (!options.threshold && options.tolerance >= FactoredAffinity::finest_tolerance) {
         gram.entries = Entries::fixed16;
         const double budget = allowed - solving - ImplicitAffinity::product_bytes(n);
         auto factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
