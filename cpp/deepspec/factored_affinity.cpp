@@ -196,10 +196,11 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
     const Grid own = features.grid(), grid{options.height, options.width};
     const bool over_own = goes_over_own_grid(own, grid);
     // Few channels cost little, and so do those of a coarse grid: there the entries are right at once.
+    // Elsewhere those that may be negative are worked out once more, unless features may be rounded.
     const bool searches = own == grid && features.channels() > 64;
     const kernels::Gram& kernel =
         searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
-    const float error = searches ? kernels::signs_error(features.channels()) : 0.0f;
+    const float error = searches && !options.bfloat16 ? kernels::signs_error(features.channels()) : 0.0f;
     const std::optional<std::size_t> most = most_negatives(features, grid);
     if (!most) return nullptr;
     const double tiles_bytes =

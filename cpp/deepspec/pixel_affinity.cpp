@@ -14,7 +14,8 @@ namespace deepspec {
 namespace {
 
 // What is added up for itself, and then together: neither depends on the number of threads.
-constexpr std::size_t lifted_bands = 16, sampled_bands = 8;
+constexpr std::size_t sampled_bands = 8;
+constexpr std::size_t lifted_bands(std::size_t n) { return n <= 65536 ? 4 : 16; }
 
 // splitmix64: the same numbers on every platform.
 std::uint64_t scrambled(std::uint64_t z) {
@@ -79,14 +80,14 @@ LiftedFeatures::LiftedFeatures(const FeatureAffinity& cells, Interpolation inter
 
 double LiftedFeatures::bytes(std::size_t n, std::size_t n_cells) {
     return Interpolation::bytes(n) +
-           2.0 * sizeof(double) * (lifted_bands + 3.0) * static_cast<double>(n_cells);
+           2.0 * sizeof(double) * static_cast<double>(lifted_bands(n) + 3) * static_cast<double>(n_cells);
 }
 
 std::vector<float> LiftedFeatures::gathered(const float* x, ThreadPool& pool) const {
     const std::size_t n = interpolation_.n_vertices(), padded = interpolation_.padded_size();
-    const std::size_t band = (n + lifted_bands - 1) / lifted_bands;
-    std::vector<double> sums(lifted_bands * 2 * padded);  // of each band (cells, 2)
-    pool.run(lifted_bands, [&](std::size_t b) {
+    const std::size_t n_bands = lifted_bands(n), band = (n + n_bands - 1) / n_bands;
+    std::vector<double> sums(n_bands * 2 * padded);  // of each band (cells, 2)
+    pool.run(n_bands, [&](std::size_t b) {
         double* const own = sums.data() + b * 2 * padded;
         const std::size_t begin = std::min(n, b * band), end = std::min(n, begin + band);
         interpolation_.add(begin, end, x + 2 * begin, own);
@@ -96,7 +97,7 @@ std::vector<float> LiftedFeatures::gathered(const float* x, ThreadPool& pool) co
     for (std::size_t cell = 0; cell < n_cells; ++cell)
         for (std::size_t v = 0; v < 2; ++v) {
             double sum = 0.0;
-            for (std::size_t b = 0; b < lifted_bands; ++b)
+            for (std::size_t b = 0; b < n_bands; ++b)
                 sum += sums[2 * (b * padded + interpolation_.padded(cell)) + v];
             result[2 * cell + v] = static_cast<float>(sum);
         }
