@@ -28,6 +28,8 @@ def random_features(rng: np.random.Generator, shape: tuple[int, int], channels: 
         noise = smooth_noise(rng, shape, channels) + 0.3 * noise
     elif kind == "relu":
         noise = np.maximum(smooth_noise(rng, shape, channels) + 0.5, 0)
+    elif kind == "aligned":  # but for a few cells, whose products with many others are negative
+        noise = smooth_noise(rng, shape, channels) + 0.3 * noise + 0.5 * rng.normal(size=channels)
     elif kind == "clusters":
         centres = rng.normal(size=(5, channels))
         noise = centres[smooth_noise(rng, shape, 5).argmax(-1)] + 0.5 * noise

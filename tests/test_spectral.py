@@ -55,6 +55,11 @@ RANDOM_PROBLEMS: dict[int, tuple[Any, ...]] = {
     27: ((33, 33), 128, "clusters", 1, "knn_hsv", 10, {}),
     28: ((34, 34), 64, "smooth", math.inf, "knn", 5, {"laplacian": "unnormalized"}),
     29: ((54, 55), 384, "smooth", 10, "knn", 5, {"coarse": (27, 27)}),
+    30: ((30, 31), 65, "aligned", 10, "knn", 5, {}),
+    31: ((33, 35), 150, "aligned", 0, "knn", 5, {"laplacian": "unnormalized"}),
+    32: ((30, 34), 90, "aligned", 1, "random_walk", 15, {"coarse": (15, 17), "normalize_features": False}),
+    33: ((29, 31), 40, "aligned", 10, "knn_hsv", 5, {"coarse": (20, 19)}),
+    34: ((27, 30), 33, "relu", 10, "knn", 8, {"coarse": (9, 10)}),
 }
 
 
@@ -194,12 +199,13 @@ def test_disconnected_graph_has_a_zero_for_each_component(
     checks.assert_agrees(pairs, affinity, laplacian)
 
 
-def test_disconnected_features() -> None:
+@pytest.mark.parametrize("rows", [12, 50])
+def test_disconnected_features(rows: int) -> None:
     rng = np.random.default_rng(3)
-    features = np.zeros((12, 15, 30), np.float32)
-    features[:, :7, :10] = rng.uniform(0.1, 1, (12, 7, 10))
+    features = np.zeros((rows, 15, 30), np.float32)
+    features[:, :7, :10] = rng.uniform(0.1, 1, (rows, 7, 10))
     features[:5, 7:, 10:20] = rng.uniform(0.1, 1, (5, 8, 10))
-    features[5:, 7:, 20:] = rng.uniform(0.1, 1, (7, 8, 10))
+    features[5:, 7:, 20:] = rng.uniform(0.1, 1, (rows - 5, 8, 10))
     pairs = deepspec.eigenpairs(features, color_weight=0, k=6)
     assert np.count_nonzero(abs(pairs.values) < 1e-7) == 3
     checks.assert_agrees(pairs, oracle.feature_affinity(features))
@@ -399,6 +405,7 @@ def test_the_scale_of_an_affinity_does_not_matter(scale: float) -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 4, 7])
+@pytest.mark.parametrize("kind", ["smooth", "aligned"])
 @pytest.mark.parametrize("shape", [(9, 10), (40, 41)])
 @pytest.mark.parametrize(
     "options",
@@ -412,9 +419,11 @@ def test_the_scale_of_an_affinity_does_not_matter(scale: float) -> None:
         {"solver": "native"},
     ],
 )
-def test_threads_leave_no_trace(threads: int, shape: tuple[int, int], options: dict[str, Any]) -> None:
+def test_threads_leave_no_trace(
+    threads: int, kind: str, shape: tuple[int, int], options: dict[str, Any]
+) -> None:
     rng = np.random.default_rng(12)
-    features = checks.random_features(rng, shape, 40, "smooth")
+    features = checks.random_features(rng, shape, 40, kind)
     image = (255 * checks.random_image(rng, (60, 70))).astype(np.uint8)
     one = deepspec.eigenpairs(features, image, threads=1, **options)
     many = deepspec.eigenpairs(features, image, threads=threads, **options)
@@ -428,9 +437,10 @@ def test_threads_leave_no_trace(threads: int, shape: tuple[int, int], options: d
 
 @pytest.mark.parametrize("color_weight", [0, 10])
 @pytest.mark.parametrize("shape", [(7, 9), (25, 24)])
-def test_fast_precision(shape: tuple[int, int], color_weight: float) -> None:
+@pytest.mark.parametrize("kind", ["smooth", "aligned"])
+def test_fast_precision(kind: str, shape: tuple[int, int], color_weight: float) -> None:
     rng = np.random.default_rng(3)
-    features = checks.random_features(rng, shape, 65, "smooth")  # an odd number of channels
+    features = checks.random_features(rng, shape, 65, kind)  # an odd number of channels
     image = checks.random_image(rng, shape)
     affinity = checks.fused_affinity(features, image, color_weight=color_weight)
     options = {"color_weight": color_weight, "precision": "fast"}

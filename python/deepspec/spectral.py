@@ -134,17 +134,18 @@ def eigenpairs(
         Largest residual accepted. Default: 1e-5, or 5e-5 where `precision` is ``"fast"``. Below about 1e-6 it is out
         of reach of the arithmetic on W_feat.
     precision : {"standard", "fast"}
-        ``"standard"``: W_feat from float32 products of the features; above 512 cells in 16-bit fixed point, an error
+        ``"standard"``: W_feat from float32 products of the features. Above 512 cells it is kept as F Fᵀ and, where few
+        entries are negative, what relu takes away, without rounding; else in 16-bit fixed point, an error
         of up to 2⁻¹⁷ an entry, where the degrees are large enough for this to change residuals by less than half of
         `tol`. ``"fast"``: from products of features rounded to bfloat16, an error of up to 2⁻⁷ of an entry of
         |F| |F|ᵀ, most of which cancels; above 512 cells in 8 bits, where the degrees are large enough. `residuals` are
         then those of the rounded graph; on the unrounded one they stayed below 2e-4 for networks' features of a
         thousand cells and more. Where the processor has no such products (``deepspec info`` tells) the arithmetic is
-        the standard one.
+        the standard one. Where F Fᵀ is kept as such, only what relu takes away is rounded (on AVX2 to 16 bits).
     max_memory : float, optional
         Bytes that may be used besides the arguments and the colour graph. Default: what the system has. Where the
-        packed W_feat (n² bytes in fixed point) is above it, its entries are worked out again in every product: the
-        memory is then that of the features and of some 170 vectors, the time that of C / 2 times as many operations.
+        packed W_feat (n² bytes in fixed point; less where few entries of F Fᵀ are negative) is above it, its entries are
+        worked out again in every product: the memory is then that of the features and of some 170 vectors, the time that of C / 2 times as many operations.
     threads : int, optional
         Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available. The result does not depend on it.
 
