@@ -136,7 +136,7 @@ void time_pixel_affinity(const bench::Options& options, ThreadPool& pool, Grid g
     const PixelAffinity of_colors(nullptr, 0.0, graph.matrix, color_weight);
     const PixelAffinity both(&lifted, 1.0, graph.matrix, color_weight);
 
-    constexpr std::size_t entry_bytes = sizeof graph.matrix.columns[0] + sizeof graph.matrix.entries[0];
+    constexpr std::size_t entry_bytes = sizeof graph.matrix.columns[0] + sizeof graph.matrix.counts[0];
     const double color_gigabytes = 1e-9 * static_cast<double>(graph.matrix.columns.size() * entry_bytes);
     const double gram_gigabytes = 1e-9 * TiledMatrix::bytes(gram.size(), Entries::fixed16);
     const std::vector<double> x(2 * grid.size(), 1.0);

@@ -248,10 +248,10 @@ CountMatrix count_matrix(Rows found, std::vector<std::int32_t>& order, ThreadPoo
     for (std::size_t s = 1; s < starts.size(); ++s)
         starts[s] = starts[s - 1] + starts[s] * std::int64_t{slice};
     graph.columns.resize(static_cast<std::size_t>(starts.back()));
-    graph.entries.resize(graph.columns.size());
+    graph.counts.resize(graph.columns.size());
     pool.for_blocks((starts.size() - 1) * slice, window, [&](std::size_t begin, std::size_t end) {
         std::int32_t* const columns = graph.columns.data();
-        std::uint8_t* const counts = graph.entries.data();
+        std::uint8_t* const counts = graph.counts.data();
         for (std::size_t i = begin; i < end; ++i) {
             const std::size_t v = number(i);
             const auto last = static_cast<std::size_t>(starts[v / slice + 1]);

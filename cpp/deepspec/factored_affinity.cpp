@@ -107,53 +107,38 @@ class Negatives {
     }
 
     // What makes them 0, in both halves, and `weight` times another matrix.
-    SlicedMatrix<float> correction(std::optional<SparseView> other, double weight, ThreadPool& pool) const {
-        constexpr std::size_t slice = SlicedMatrix<float>::slice;
-        static_assert(tile_size % slice == 0);
-        SlicedMatrix<float> result(n_);
-        std::vector<std::int64_t>& starts = result.slice_starts;
-        const auto length_of_other = [&](std::size_t i) {
-            return i < n_ && other ? other->row_starts[i + 1] - other->row_starts[i] : std::int64_t{0};
-        };
-        const std::size_t n_slices = starts.size() - 1;
+    RowMatrix correction(std::optional<SparseView> other, double weight, ThreadPool& pool) const {
+        constexpr auto unit = static_cast<std::int64_t>(RowMatrix::unit);
+        RowMatrix result(n_);
+        std::vector<std::int64_t>& starts = result.row_starts;
         pool.run(tile_rows_, [&](std::size_t tile_row) {
-            std::array<std::int64_t, tile_size> lengths;
-            for (std::size_t i = 0; i < tile_size; ++i)
-                lengths[i] = length_of_other(tile_row * tile_size + i);
+            const std::size_t first = tile_row * tile_size, n_rows = std::min(tile_size, n_ - first);
+            std::int64_t* const lengths = starts.data() + first + 1;
+            for (std::size_t i = 0; other && i < n_rows; ++i)
+                lengths[i] = other->row_starts[first + i + 1] - other->row_starts[first + i];
             visit_rows(tile_row, [&](std::size_t i, std::size_t, float) { ++lengths[i]; });
-            for (std::size_t i = 0; i < tile_size; i += slice) {
-                const std::size_t s = (tile_row * tile_size + i) / slice;
-                if (s < n_slices)
-                    starts[s + 1] =
-                        std::int64_t{slice} *
-                        *std::max_element(lengths.begin() + static_cast<std::ptrdiff_t>(i),
-                                          lengths.begin() + static_cast<std::ptrdiff_t>(i + slice));
-            }
+            for (std::size_t i = 0; i < n_rows; ++i) lengths[i] = (lengths[i] + unit - 1) / unit * unit;
         });
         std::partial_sum(starts.begin(), starts.end(), starts.begin());
         result.columns.resize(static_cast<std::size_t>(starts.back()));
         result.entries.resize(result.columns.size());
         pool.run(tile_rows_, [&](std::size_t tile_row) {
-            const std::size_t first = tile_row * tile_size;
-            const std::size_t last = std::min(first + tile_size, n_slices * slice);
-            std::array<std::size_t, tile_size> slots;
+            const std::size_t first = tile_row * tile_size, n_rows = std::min(tile_size, n_ - first);
+            std::array<std::int64_t, tile_size> slots;
+            std::copy_n(starts.data() + first, n_rows, slots.begin());
             const auto put = [&](std::size_t i, std::size_t column, float entry) {
-                result.columns[slots[i]] = static_cast<std::int32_t>(column);
-                result.entries[slots[i]] = entry;
-                slots[i] += slice;
+                const auto slot = static_cast<std::size_t>(slots[i]++);
+                result.columns[slot] = static_cast<std::int32_t>(column);
+                result.entries[slot] = entry;
             };
-            for (std::size_t v = first; v < last; ++v) {
-                slots[v - first] = static_cast<std::size_t>(starts[v / slice]) + v % slice;
-                for (std::int64_t at = 0; at < length_of_other(v); ++at) {
-                    const std::int64_t from = other->row_starts[v] + at;
-                    put(v - first, static_cast<std::size_t>(other->columns[from]),
-                        static_cast<float>(weight * other->values[from]));
-                }
-            }
+            for (std::size_t i = 0; other && i < n_rows; ++i)
+                for (std::int64_t at = other->row_starts[first + i]; at < other->row_starts[first + i + 1];
+                     ++at)
+                    put(i, static_cast<std::size_t>(other->columns[at]),
+                        static_cast<float>(weight * other->values[at]));
             visit_rows(tile_row, put);
-            for (std::size_t v = first; v < last; ++v)
-                while (slots[v - first] < static_cast<std::size_t>(starts[v / slice + 1]))
-                    put(v - first, std::min(v, n_ - 1), 0.0f);
+            for (std::size_t i = 0; i < n_rows; ++i)
+                while (slots[i] < starts[first + i + 1]) put(i, first + i, 0.0f);
         });
         return result;
     }
@@ -177,7 +162,7 @@ class Negatives {
 
 // The features' tiles and the negative entries; then these, what becomes of them, and the factor.
 double bytes(const ScaledFeatures& features, Grid grid, std::size_t most, std::size_t n_other, double tiles) {
-    constexpr double filled = 1.25;  // slices of rows of different lengths
+    constexpr double filled = 1.1;  // rows to a multiple of a few
     const std::size_t n = grid.size(), own = features.grid().size();
     const double found =
         sizeof(Negative) * static_cast<double>(most);  // half of them, in vectors that doubled

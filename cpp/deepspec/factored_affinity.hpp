@@ -20,7 +20,7 @@ struct FactoredGram {
     std::unique_ptr<const FeatureAffinity> own;     // F F^T of the features' own grid
     std::unique_ptr<const FeatureAffinity> lifted;  // U F F^T U^T, where the graph's grid is another
     double scale = 1.0;                             // of either
-    SlicedMatrix<float> sparse;                     // what relu adds, scaled, and `weight` times `other`
+    RowMatrix sparse;                               // what relu adds, scaled, and `weight` times `other`
     std::vector<double> added;                      // the sums of what relu adds to each row
     std::optional<SparseView> other;
     double weight = 0.0;

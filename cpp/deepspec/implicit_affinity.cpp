@@ -17,7 +17,7 @@ ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double featu
     : ImplicitAffinity(features, feature_weight, &sparse, sparse.n, sparse_weight) {}
 
 ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
-                                   const SlicedMatrix<float>& sparse, double sparse_weight)
+                                   const RowMatrix& sparse, double sparse_weight)
     : ImplicitAffinity(features, feature_weight, &sparse, sparse.n, sparse_weight) {}
 
 ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight, Sparse sparse,
@@ -36,17 +36,18 @@ double ImplicitAffinity::product_bytes(std::size_t n) { return 4.0 * sizeof(floa
 
 void ImplicitAffinity::multiply_sparse(const float* pairs, std::size_t begin, std::size_t end,
                                        float* products) const {
-    constexpr std::size_t slice = kernels::slice_size;
+    constexpr std::size_t slice = CountMatrix::slice;
     static_assert(kernels::length_unit % slice == 0);  // blocks begin with a slice
     const kernels::PixelLoops& loops = kernels::selected().pixels;
-    const auto multiply = [&](const auto& sparse, const auto& kernel) {
-        kernel(sparse.slice_starts.data(), sparse.columns.data(), sparse.entries.data(), pairs, begin / slice,
-               (end + slice - 1) / slice, products);
-    };
-    if (const auto* const counts = std::get_if<const CountMatrix*>(&sparse_))
-        multiply(**counts, loops.products_of_counts);
-    else
-        multiply(*std::get<const SlicedMatrix<float>*>(sparse_), loops.products_of_floats);
+    if (const auto* const found = std::get_if<const CountMatrix*>(&sparse_)) {
+        const CountMatrix& counts = **found;
+        loops.count_products(counts.slice_starts.data(), counts.columns.data(), counts.counts.data(), pairs,
+                             begin / slice, (end + slice - 1) / slice, products);
+    } else {
+        const RowMatrix& rows = *std::get<const RowMatrix*>(sparse_);
+        loops.row_products(rows.row_starts.data(), rows.columns.data(), rows.entries.data(), pairs, begin,
+                           end, products);
+    }
 }
 
 template <class Number, class Finish>

@@ -31,8 +31,8 @@ class ImplicitAffinity : public Affinity {
   protected:
     ImplicitAffinity(const FeatureAffinity* features, double feature_weight, const CountMatrix& sparse,
                      double sparse_weight);
-    ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
-                     const SlicedMatrix<float>& sparse, double sparse_weight);
+    ImplicitAffinity(const FeatureAffinity* features, double feature_weight, const RowMatrix& sparse,
+                     double sparse_weight);
 
   private:
     // finish(vertex, the vertex's two entries of W F X), for two vectors, the second one perhaps the first. F
@@ -48,7 +48,7 @@ class ImplicitAffinity : public Affinity {
     // Rows from begin to end of the sparse part times vectors, which are (n, 2), as are products.
     void multiply_sparse(const float* pairs, std::size_t begin, std::size_t end, float* products) const;
 
-    using Sparse = std::variant<const CountMatrix*, const SlicedMatrix<float>*>;
+    using Sparse = std::variant<const CountMatrix*, const RowMatrix*>;
     ImplicitAffinity(const FeatureAffinity* features, double feature_weight, Sparse sparse, std::size_t n,
                      double sparse_weight);
 

@@ -26,32 +26,40 @@ struct SparseMatrix {
     SparseView view() const { return {n, row_starts.data(), columns.data(), values.data()}; }
 };
 
-// A symmetric n x n matrix in slices of a few rows, in each one entry of every row after the other, filled up
-// with zeros to the length of the longest (sliced ELLPACK; Kreutzer et al., SIAM J. Sci. Comput. 36, 2014).
+// A symmetric n x n matrix of floats, row after row, each filled up with zeros to a multiple of four entries.
 // Where a column is twice in a row, its entries add up.
-template <class Entry>
-struct SlicedMatrix {
+struct RowMatrix {
+    static constexpr std::size_t unit = kernels::row_unit;
+
+    explicit RowMatrix(std::size_t size = 0) : n(size), row_starts(n + 1) {}
+
+    std::size_t n;
+    std::vector<std::int64_t> row_starts;
+    LargeVector<std::int32_t> columns;
+    LargeVector<float> entries;
+};
+
+// A symmetric n x n matrix of small whole numbers, each column once in a row, in five bytes an entry: slices
+// of a few rows, in each one entry of every row after the other, filled up with counts of 0 to the length of
+// the longest (sliced ELLPACK; Kreutzer et al., SIAM J. Sci. Comput. 36, 2014).
+struct CountMatrix {
     static constexpr std::size_t slice = kernels::slice_size;
 
-    explicit SlicedMatrix(std::size_t size = 0) : n(size), slice_starts((n + slice - 1) / slice + 1) {}
+    explicit CountMatrix(std::size_t size = 0) : n(size), slice_starts((n + slice - 1) / slice + 1) {}
 
-    // visit(column, entry) for the entries of row i that are not 0, until it returns false.
+    // visit(column, count) for the entries of row i, until it returns false.
     template <class Visit>
     void visit_row(std::size_t i, Visit visit) const {
         const auto end = static_cast<std::size_t>(slice_starts[i / slice + 1]);
         for (std::size_t slot = static_cast<std::size_t>(slice_starts[i / slice]) + i % slice; slot < end;
              slot += slice)
-            if (entries[slot] != Entry{0} && !visit(static_cast<std::size_t>(columns[slot]), entries[slot]))
-                return;
+            if (counts[slot] != 0 && !visit(static_cast<std::size_t>(columns[slot]), counts[slot])) return;
     }
 
     std::size_t n;
     std::vector<std::int64_t> slice_starts;
     LargeVector<std::int32_t> columns;
-    LargeVector<Entry> entries;
+    LargeVector<std::uint8_t> counts;
 };
-
-// Of small whole numbers, each column once in a row.
-using CountMatrix = SlicedMatrix<std::uint8_t>;
 
 }  // namespace deepspec

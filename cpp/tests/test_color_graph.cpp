@@ -239,7 +239,7 @@ void check_renumbered(const OrderedGraph& ordered, const SparseMatrix& graph) {
     CHECK_EQUAL(matrix.slice_starts.size(), (n + 3) / 4 + 1);
     CHECK_EQUAL(matrix.slice_starts.front(), 0);
     CHECK_EQUAL(static_cast<std::size_t>(matrix.slice_starts.back()), matrix.columns.size());
-    CHECK_EQUAL(matrix.entries.size(), matrix.columns.size());
+    CHECK_EQUAL(matrix.counts.size(), matrix.columns.size());
     Dense dense(n, std::vector<double>(n, 0.0));
     for (std::size_t v = 0; v < n; ++v)
         matrix.visit_row(v, [&](std::size_t w, std::uint8_t count) {
@@ -287,8 +287,8 @@ void ordered_neighbors_lie_near() {
 void slices_are_nearly_full() {
     ThreadPool pool(2);
     const CountMatrix matrix = ordered_knn_color_graph(random_image(37, 41).view(), two_scales, pool).matrix;
-    const auto filled = std::count(matrix.entries.begin(), matrix.entries.end(), 0);
-    CHECK(filled < static_cast<std::ptrdiff_t>(matrix.entries.size() / 20));
+    const auto filled = std::count(matrix.counts.begin(), matrix.counts.end(), 0);
+    CHECK(filled < static_cast<std::ptrdiff_t>(matrix.counts.size() / 20));
 }
 
 void bad_searches_are_named() {
@@ -332,7 +332,7 @@ void threads_leave_no_trace() {
         CHECK(other.order == expected.order);
         CHECK(other.matrix.slice_starts == expected.matrix.slice_starts);
         CHECK(other.matrix.columns == expected.matrix.columns);
-        CHECK(other.matrix.entries == expected.matrix.entries);
+        CHECK(other.matrix.counts == expected.matrix.counts);
     }
 }
 

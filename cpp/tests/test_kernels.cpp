@@ -401,14 +401,13 @@ void check_cells(const Kernels& kernels, std::size_t count) {
         CHECK_NEAR(static_cast<double>(numbers[i]), expected[i], 1e-6);
 }
 
-// Slices of rows of different lengths, filled up with zeros.
-template <class Entry>
-void check_slices(deepspec::kernels::PixelLoops::SlicedProducts<Entry> products_of) {
+// Slices of rows of different lengths, filled up with counts of 0.
+void check_counts(const Kernels& kernels) {
     constexpr std::size_t rows = deepspec::kernels::slice_size, n = 6 * rows;
     std::mt19937 random(17);
     std::vector<std::int64_t> starts{0};
     std::vector<std::int32_t> columns;
-    std::vector<Entry> entries;
+    std::vector<std::uint8_t> counts;
     std::vector<float> pairs(2 * n);
     for (float& number : pairs) number = static_cast<float>(random() % 1000) / 1000.0f;
     std::vector<double> expected(2 * n, 0.0);
@@ -416,20 +415,50 @@ void check_slices(deepspec::kernels::PixelLoops::SlicedProducts<Entry> products_
         for (std::size_t j = 0; j < 5 * slice; ++j)
             for (std::size_t r = 0; r < rows; ++r) {
                 columns.push_back(static_cast<std::int32_t>(random() % n));
-                entries.push_back(static_cast<Entry>(j < r ? 0 : random() % 255));
+                counts.push_back(static_cast<std::uint8_t>(j < r ? 0 : random() % 255));
                 for (std::size_t v = 0; v < 2; ++v)
                     expected[2 * (slice * rows + r) + v] +=
-                        static_cast<double>(entries.back()) *
+                        static_cast<double>(counts.back()) *
                         static_cast<double>(pairs[2 * static_cast<std::size_t>(columns.back()) + v]);
             }
         starts.push_back(static_cast<std::int64_t>(columns.size()));
     }
     for (const std::size_t begin : {0u, 2u}) {
         std::vector<float> products(2 * (n - begin * rows));
-        products_of(starts.data(), columns.data(), entries.data(), pairs.data(), begin, n / rows,
-                    products.data());
+        kernels.pixels.count_products(starts.data(), columns.data(), counts.data(), pairs.data(), begin,
+                                      n / rows, products.data());
         for (std::size_t i = 0; i < products.size(); ++i)
             CHECK_NEAR(static_cast<double>(products[i]), expected[2 * begin * rows + i], 1e-2);
+    }
+}
+
+// Rows of all sorts of lengths, none among them, with columns that come twice.
+void check_rows(const Kernels& kernels) {
+    constexpr std::size_t n = 23, unit = deepspec::kernels::row_unit;
+    std::mt19937 random(20);
+    std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+    std::vector<std::int64_t> starts{0};
+    std::vector<std::int32_t> columns;
+    std::vector<float> entries, pairs(2 * n);
+    for (float& number : pairs) number = uniform(random);
+    std::vector<double> expected(2 * n, 0.0);
+    for (std::size_t row = 0; row < n; ++row) {
+        for (std::size_t j = 0; j < unit * (row % 7); ++j) {
+            columns.push_back(static_cast<std::int32_t>(random() % n));
+            entries.push_back(uniform(random));
+            for (std::size_t v = 0; v < 2; ++v)
+                expected[2 * row + v] +=
+                    static_cast<double>(entries.back()) *
+                    static_cast<double>(pairs[2 * static_cast<std::size_t>(columns.back()) + v]);
+        }
+        starts.push_back(static_cast<std::int64_t>(columns.size()));
+    }
+    for (const std::size_t begin : {0u, 3u}) {
+        std::vector<float> products(2 * (n - begin), NAN);
+        kernels.pixels.row_products(starts.data(), columns.data(), entries.data(), pairs.data(), begin, n,
+                                    products.data());
+        for (std::size_t i = 0; i < products.size(); ++i)
+            CHECK_NEAR(static_cast<double>(products[i]), expected[2 * begin + i], 1e-5);
     }
 }
 
@@ -508,7 +537,7 @@ int main() {
             check_ranks(kernels, count, (count + 1) / 2, (count + 1) / 2 + 3, levels);
         }
     for (const std::size_t count : {0u, 1u, 2u, 77u}) check_cells(kernels, count);
-    check_slices<std::uint8_t>(kernels.pixels.products_of_counts);
-    check_slices<float>(kernels.pixels.products_of_floats);
+    check_counts(kernels);
+    check_rows(kernels);
     return check::result();
 }

@@ -390,7 +390,7 @@ void colors_join_what_features_do_not() {
     CountMatrix bridge(layout.n());  // slices of four rows: (0, 23) is in the first, (23, 0) in the last
     bridge.slice_starts = {0, 4, 4, 4, 4, 4, 8};
     bridge.columns = {23, 0, 0, 0, 0, 0, 0, 0};
-    bridge.entries = {1, 0, 0, 0, 0, 0, 0, 1};
+    bridge.counts = {1, 0, 0, 0, 0, 0, 0, 1};
     const auto n_components = [](const Matrix& w) {
         const std::vector<std::size_t> numbers = pixels::components(w);
         return *std::max_element(numbers.begin(), numbers.end()) + 1;

@@ -107,6 +107,11 @@ struct Avx2 {
         const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(load_four(entries)), twice);
         return _mm256_fmadd_ps(factors, _mm256_castpd_ps(four), sums);
     }
+    // The sum of four pairs.
+    static void store_pair(float* p, type a) {
+        const __m128 two = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm_add_ps(two, _mm_movehl_ps(two, two)));
+    }
     static void add_to_corners(float down, float right, const float* pair, double* top, double* bottom) {
         const __m128 twice = _mm_castpd_ps(_mm_loaddup_pd(reinterpret_cast<const double*>(pair)));
         const __m128 farther = _mm_set1_ps(right);

@@ -18,8 +18,9 @@ inline constexpr std::size_t most_lanes = 16;  // of any instruction set
 inline constexpr float high_one = 255.0f;
 inline constexpr float fixed_one = 256.0f * high_one;
 inline constexpr std::size_t leaf_size = 16;
-inline constexpr std::size_t length_unit = 16;    // what the lengths of long vectors are a multiple of
-inline constexpr std::size_t slice_size = 4;      // rows of a sliced matrix, whose entries alternate
+inline constexpr std::size_t length_unit = 16;  // what the lengths of long vectors are a multiple of
+inline constexpr std::size_t slice_size = 4;    // rows of a matrix of counts whose entries alternate
+inline constexpr std::size_t row_unit = 4;  // what the lengths of a matrix of floats' rows are a multiple of
 inline constexpr std::size_t lattice_block = 64;  // points that go through a step together
 
 // Around the distance of some rank: fewer than so many distances are at most `below`, not fewer at most
@@ -112,14 +113,15 @@ struct Place {
 
 // Of the affinity of pixels, and of two vectors, which are (n, 2).
 struct PixelLoops {
-    // The products of the slices from begin to end of a matrix (see SlicedMatrix) with vectors. Products
-    // begin with the first slice's.
-    template <class Entry>
-    using SlicedProducts = void (*)(const std::int64_t* slice_starts, const std::int32_t* columns,
-                                    const Entry* entries, const float* pairs, std::size_t begin,
-                                    std::size_t end, float* products);
-    SlicedProducts<std::uint8_t> products_of_counts;
-    SlicedProducts<float> products_of_floats;
+    // The products of the slices from begin to end of a matrix of counts (see CountMatrix) with vectors.
+    // Products begin with the first slice's.
+    void (*count_products)(const std::int64_t* slice_starts, const std::int32_t* columns,
+                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
+                           float* products);
+
+    // The same of the rows from begin to end of a RowMatrix.
+    void (*row_products)(const std::int64_t* row_starts, const std::int32_t* columns, const float* entries,
+                         const float* pairs, std::size_t begin, std::size_t end, float* products);
 
     // Adds to cells, in rows of `width`, their shares of the numbers at `count` places.
     void (*add_to_cells)(const Place* places, std::size_t count, std::size_t width, const float* numbers,

@@ -1,28 +1,56 @@
 // The loops of the affinity of pixels. Where V has instructions for two vectors' numbers side by side
-// (takes_pairs), it has add_four_pairs, add_to_corners and between_corners.
+// (takes_pairs), it has add_four_pairs, store_pair, add_to_corners and between_corners.
 
-template <class V, class Entry>
-inline void sliced_products(const std::int64_t* slice_starts, const std::int32_t* columns,
-                            const Entry* entries, const float* pairs, std::size_t begin, std::size_t end,
-                            float* products) {
+template <class V>
+inline void count_products(const std::int64_t* slice_starts, const std::int32_t* columns,
+                           const std::uint8_t* counts, const float* pairs, std::size_t begin, std::size_t end,
+                           float* products) {
     constexpr std::size_t rows = deepspec::kernels::slice_size;
     for (std::size_t slice = begin; slice < end; ++slice, products += 2 * rows) {
         const std::int64_t last = slice_starts[slice + 1];
         if constexpr (V::takes_pairs) {
             typename V::type sums = V::zero();
             for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
-                sums = V::add_four_pairs(pairs, columns + slot, entries + slot, sums);
+                sums = V::add_four_pairs(pairs, columns + slot, counts + slot, sums);
             V::store(products, sums);
         } else {
             float sums[rows][2] = {};
             for (std::int64_t slot = slice_starts[slice]; slot < last; slot += rows)
                 for (std::size_t r = 0; r < rows; ++r) {
-                    const float entry = static_cast<float>(entries[slot + r]);
-                    const float* const pair = pairs + 2 * static_cast<std::size_t>(columns[slot + r]);
-                    for (std::size_t v = 0; v < 2; ++v) sums[r][v] += entry * pair[v];
+                    const float count = static_cast<float>(counts[slot + r]);
+                    const float* const entries = pairs + 2 * static_cast<std::size_t>(columns[slot + r]);
+                    for (std::size_t v = 0; v < 2; ++v) sums[r][v] += count * entries[v];
                 }
             for (std::size_t r = 0; r < rows; ++r)
                 for (std::size_t v = 0; v < 2; ++v) products[2 * r + v] = sums[r][v];
+        }
+    }
+}
+
+template <class V>
+inline void row_products(const std::int64_t* row_starts, const std::int32_t* columns, const float* entries,
+                         const float* pairs, std::size_t begin, std::size_t end, float* products) {
+    constexpr std::size_t unit = deepspec::kernels::row_unit;
+    for (std::size_t row = begin; row < end; ++row, products += 2) {
+        std::int64_t slot = row_starts[row];
+        const std::int64_t last = row_starts[row + 1];
+        if constexpr (V::takes_pairs) {
+            typename V::type even = V::zero(), odd = V::zero();  // a sum waits for its last addition
+            for (; slot + static_cast<std::int64_t>(unit) < last; slot += 2 * unit) {
+                even = V::add_four_pairs(pairs, columns + slot, entries + slot, even);
+                odd = V::add_four_pairs(pairs, columns + slot + unit, entries + slot + unit, odd);
+            }
+            if (slot < last) even = V::add_four_pairs(pairs, columns + slot, entries + slot, even);
+            V::store_pair(products, V::add(even, odd));
+        } else {
+            float sums[unit][2] = {};
+            for (; slot < last; slot += unit)
+                for (std::size_t e = 0; e < unit; ++e) {
+                    const float* const pair = pairs + 2 * static_cast<std::size_t>(columns[slot + e]);
+                    for (std::size_t v = 0; v < 2; ++v) sums[e][v] += entries[slot + e] * pair[v];
+                }
+            for (std::size_t v = 0; v < 2; ++v)
+                products[v] = (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]);
         }
     }
 }
@@ -66,5 +94,5 @@ inline void from_cells(const deepspec::kernels::Place* places, std::size_t count
 }
 
 template <class V>
-constexpr deepspec::kernels::PixelLoops pixel_loops{
-    sliced_products<V, std::uint8_t>, sliced_products<V, float>, add_to_cells<V>, from_cells<V>};
+constexpr deepspec::kernels::PixelLoops pixel_loops{count_products<V>, row_products<V>, add_to_cells<V>,
+                                                    from_cells<V>};
