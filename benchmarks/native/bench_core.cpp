@@ -60,12 +60,17 @@ class Problem {
         Entries entries;  // of tiles that meet the tolerance, also where the factor was kept instead
     };
 
-    // From features and image to eigenpairs as deepspec.eigenpairs goes.
+    // As deepspec.eigenpairs keeps it.
+    FeatureGraph graph(const SparseMatrix& colors, bool bfloat16) const {
+        const FeatureGraphOptions graph_options{.grid = grid_, .fast = bfloat16, .k = k};
+        return FeatureGraph(ScaledFeatures(view(), true, pool_), colors.view(), color_weight, graph_options,
+                            pool_);
+    }
+
+    // From features and image to eigenpairs.
     Solution solve(bool bfloat16) const {
         const SparseMatrix colors = color_graph();
-        const FeatureGraphOptions graph_options{.grid = grid_, .fast = bfloat16, .k = k, .max_memory = 1e18};
-        const FeatureGraph graph(ScaledFeatures(view(), true, pool_), colors.view(), color_weight,
-                                 graph_options, pool_);
+        const FeatureGraph graph = this->graph(colors, bfloat16);
         return {smallest_eigenpairs(graph.laplacian(), k, find_solver("auto"), {}, pool_),
                 graph.entries().value_or(entries_to_try(n(), bfloat16).front())};
     }
@@ -247,6 +252,16 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
     }
 
     // In the columns of the rate and of the peak these have nothing: their floor is below.
+    const FeatureGraph graph = problem.graph(sparse, false);
+    const std::string kept = graph.entries() ? "in tiles" : "by its factor";
+    stages.add({.name = "graph as it is kept",
+                .work = [&] { problem.graph(sparse, false); },
+                .unit = "",
+                .remark = kept});
+    stages.add({.name = "its product with two vectors",
+                .work = [&] { graph.laplacian().apply(x.data(), y.data(), pool, 2, problem.n()); },
+                .unit = "",
+                .remark = kept});
     const auto add_whole = [&](const char* name, bool fast,
                                const Problem::Solution& found) -> const bench::Part& {
         return stages.add({.name = name,

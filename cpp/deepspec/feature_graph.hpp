@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -22,9 +23,9 @@ struct FeatureGraphOptions {
     bool fast = false;                        // features may be rounded to bfloat16 where that is sooner
     std::optional<Threshold> threshold = {};  // of the features' part, which is relu(F F^T) without
     LaplacianKind kind = LaplacianKind::normalized;
-    std::size_t k = 5;        // eigenpairs that are to be found
-    double tolerance = 1e-5;  // of their residuals
-    double max_memory = 0.0;  // bytes, of the graph and of finding them
+    std::size_t k = 5;                                            // eigenpairs that are to be found
+    double tolerance = 1e-5;                                      // of their residuals
+    double max_memory = std::numeric_limits<double>::infinity();  // bytes, of the graph and of finding them
 };
 
 // The graph of features and of a sparse matrix, its features' part kept in the first of these ways that fits
@@ -34,6 +35,9 @@ class FeatureGraph {
     // Refers to the sparse matrix. Throws InsufficientMemory, naming what is needed, where nothing fits.
     FeatureGraph(const ScaledFeatures& features, std::optional<SparseView> sparse, double sparse_weight,
                  const FeatureGraphOptions& options, ThreadPool& pool);
+
+    FeatureGraph(const FeatureGraph&) = delete;
+    FeatureGraph& operator=(const FeatureGraph&) = delete;
 
     const Laplacian& laplacian() const { return *laplacian_; }
 
