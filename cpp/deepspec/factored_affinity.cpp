@@ -187,7 +187,8 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
         searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
     const float error = searches && !options.bfloat16 ? kernels::signs_error(features.channels()) : 0.0f;
     const std::optional<std::size_t> most = most_negatives(features, grid);
-    if (!most) return nullptr;
+    constexpr double largest_weight = 1e30;  // the other matrix becomes one of floats
+    if (!most || weight > largest_weight) return nullptr;
     const double tiles_bytes =
         gram_tiles_bytes(own, grid, features.channels(), over_own, kernel, pool.size());
     const std::int64_t n_other = other ? other->row_starts[other->n] : 0;
@@ -226,9 +227,11 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
 FactoredAffinity::FactoredAffinity(std::unique_ptr<const FactoredGram> gram)
     : ImplicitAffinity(&gram->features(), gram->scale, gram->sparse, 1.0), gram_(std::move(gram)) {}
 
-bool FactoredAffinity::tolerates(const std::vector<double>& degrees, double tolerance) const {
-    for (std::size_t i = 0; i < size(); ++i)
-        if (finest_tolerance * (degrees[i] + 2.0 * gram_->added[i]) > tolerance * degrees[i]) return false;
+bool FactoredAffinity::tolerates(const Laplacian& laplacian, double tolerance) const {
+    for (std::size_t i = 0; i < size(); ++i) {
+        const double degree = laplacian.isolated(i) ? 0.0 : laplacian.degrees()[i];
+        if (finest_tolerance * (degree + 2.0 * gram_->added[i]) > tolerance * degree) return false;
+    }
     return true;
 }
 

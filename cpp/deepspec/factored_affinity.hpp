@@ -8,6 +8,7 @@
 #include "deepspec/feature_affinity.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/implicit_affinity.hpp"
+#include "deepspec/laplacian.hpp"
 #include "deepspec/parallel.hpp"
 #include "deepspec/scaled_features.hpp"
 #include "deepspec/sparse.hpp"
@@ -45,7 +46,7 @@ class FactoredAffinity : public ImplicitAffinity {
 
     // Whether residuals as small as the tolerance can be told: where relu adds much to a row beside what is
     // left, digits cancel.
-    bool tolerates(const std::vector<double>& degrees, double tolerance) const;
+    bool tolerates(const Laplacian& laplacian, double tolerance) const;
 
     using Affinity::visit_edges;
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;

@@ -27,7 +27,7 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
         if (factored != nullptr) {
             auto affinity = std::make_unique<FactoredAffinity>(std::move(factored));
             laplacian_.emplace(*affinity, options.kind, pool);
-            if (affinity->tolerates(laplacian_->degrees(), options.tolerance)) {
+            if (affinity->tolerates(*laplacian_, options.tolerance)) {
                 affinity_ = std::move(affinity);
                 return;
             }

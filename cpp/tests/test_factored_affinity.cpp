@@ -206,6 +206,9 @@ void what_is_not_worth_it_is_left() {
     const Cells cells = alike({23, 24}, 20);
     CHECK(factored(cells, {23, 24}) != nullptr);
     CHECK(factored(cells, {23, 24}, nullptr, 0.0, 2, 1e5) == nullptr);  // no memory
+    const SparseMatrix other = ring(cells.grid.size());
+    CHECK(factored(cells, {23, 24}, &other, 1e30) != nullptr);
+    CHECK(factored(cells, {23, 24}, &other, 1e35) == nullptr);  // no such floats
     // Half of the cells, but few of those that a sample meets, point the other way.
     Cells odd = alike({23, 24}, 20, 10'000);
     std::vector<bool> met(odd.grid.size());
@@ -287,6 +290,13 @@ void eigenpairs_are_those_of_tiles() {
     CHECK(factored(odd, odd.grid) != nullptr);
     const FeatureGraph of_odd(scaled_odd, std::nullopt, 0.0, {.grid = odd.grid, .max_memory = 1e12}, pool);
     CHECK(of_odd.entries() == Entries::float32);
+    for (const double length : {1e-3, 1e-4, 1e-5}) {
+        Cells tiny = turning({23, 26}, 80);
+        for (std::size_t c = 0; c < 80; ++c) tiny.at(7)[c] *= -length;
+        const ScaledFeatures scaled_tiny(tiny.view(), false, pool);
+        const FeatureGraph of_tiny(scaled_tiny, std::nullopt, 0.0, {.grid = tiny.grid}, pool);
+        CHECK(of_tiny.entries() == Entries::float32);
+    }
     const FeatureGraph exact(scaled, other.view(), 10.0,
                              {.grid = cells.grid, .tolerance = 1e-9, .max_memory = 1e12}, pool);
     CHECK(exact.entries() == Entries::float32);
