@@ -54,7 +54,7 @@ std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid g
     const auto n = static_cast<double>(grid.size()), own = static_cast<double>(features.grid().size());
     const double factor = of_factor * 2.0 * own * static_cast<double>(features.channels()) / (n * n);
     if (grid.size() <= small || factor >= worthwhile) return std::nullopt;
-    const double part = negative_part(features);
+    const double part = negative_part(features);  // a sample's: what is allowed has room for its error
     if (part > 0.7 * most || factor + of_gather * part >= worthwhile) return std::nullopt;
     return static_cast<std::size_t>(most * n * n);
 }

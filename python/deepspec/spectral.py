@@ -145,7 +145,8 @@ def eigenpairs(
     max_memory : float, optional
         Bytes that may be used besides the arguments and the colour graph. Default: what the system has. Where the
         packed W_feat (n² bytes in fixed point; less where few entries of F Fᵀ are negative) is above it, its entries are
-        worked out again in every product: the memory is then that of the features and of some 170 vectors, the time that of C / 2 times as many operations.
+        worked out again in every product: the memory is then that of the features and of some 170 vectors, the time
+        that of C / 2 times as many operations.
     threads : int, optional
         Default: ``$DEEPSPEC_NUM_THREADS``, else the cores available. The result does not depend on it.
 

@@ -52,21 +52,11 @@ inline std::uint32_t to_word(float number) {
 #include "deepspec/kernels/neighbors.inl"
 #include "deepspec/kernels/pixels.inl"
 
-void pack_words(const float* cells, std::size_t channels, std::size_t first, void* panel) {
-    using namespace deepspec::kernels;
-    std::uint32_t* const out = static_cast<std::uint32_t*>(panel) + first;
-    for (std::size_t c = 0; c < channels; c += 2)
-        for (std::size_t i = 0; i < strip_size; ++i) {
-            const float* const pair = cells + i * channels + c;
-            const float second = c + 1 < channels ? pair[1] : 0.0f;
-            out[c / 2 * panel_size + i] = to_word(pair[0]) | to_word(second) << 16;
-        }
-}
-
 }  // namespace
 
 const deepspec::kernels::Gram deepspec::kernels::avx2_gram_words{
-    panel_bytes<std::uint32_t, 2>, pack_words, nullptr, multiply_panels<Avx2Words, 4, 2, std::uint32_t, 2>};
+    panel_bytes<std::uint32_t, 2>, pack_pairs<to_word>, nullptr,
+    multiply_panels<Avx2Words, 4, 2, std::uint32_t, 2>};
 
 const deepspec::kernels::Kernels deepspec::kernels::avx2{
     "avx2",

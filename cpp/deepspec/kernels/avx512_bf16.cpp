@@ -31,19 +31,8 @@ inline std::uint32_t to_bfloat16(float number) {
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-void pack_pairs(const float* cells, std::size_t channels, std::size_t first, void* panel) {
-    using namespace deepspec::kernels;
-    std::uint32_t* const out = static_cast<std::uint32_t*>(panel) + first;
-    for (std::size_t c = 0; c < channels; c += 2)
-        for (std::size_t i = 0; i < strip_size; ++i) {
-            const float* const pair = cells + i * channels + c;
-            const float second = c + 1 < channels ? pair[1] : 0.0f;
-            out[c / 2 * panel_size + i] = to_bfloat16(pair[0]) | to_bfloat16(second) << 16;
-        }
-}
-
 }  // namespace
 
 const deepspec::kernels::Gram deepspec::kernels::avx512_gram_bfloat16{
-    panel_bytes<std::uint32_t, 2>, pack_pairs, nullptr,
+    panel_bytes<std::uint32_t, 2>, pack_pairs<to_bfloat16>, nullptr,
     multiply_panels<Avx512Bfloat16, 8, 3, std::uint32_t, 2>};

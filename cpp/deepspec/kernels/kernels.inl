@@ -50,6 +50,19 @@ inline void pack_floats(const float* cells, std::size_t channels, std::size_t fi
         for (std::size_t i = 0; i < strip_size; ++i) out[c * panel_size + i] = cells[i * channels + c];
 }
 
+// Two channels, each converted to 16 bits, are an entry.
+template <std::uint32_t (*CONVERT)(float)>
+void pack_pairs(const float* cells, std::size_t channels, std::size_t first, void* panel) {
+    using namespace deepspec::kernels;
+    std::uint32_t* const out = static_cast<std::uint32_t*>(panel) + first;
+    for (std::size_t c = 0; c < channels; c += 2)
+        for (std::size_t i = 0; i < strip_size; ++i) {
+            const float* const pair = cells + i * channels + c;
+            const float second = c + 1 < channels ? pair[1] : 0.0f;
+            out[c / 2 * panel_size + i] = CONVERT(pair[0]) | CONVERT(second) << 16;
+        }
+}
+
 template <class V, int ROWS, int COLUMNS, class Entry, int CHANNELS>
 void multiply_panels(const void* rows, const void* columns, std::size_t channels, float scale, float least,
                      float* out) {
