@@ -279,7 +279,9 @@ void eigenpairs_are_those_of_tiles() {
             const Eigenpairs pairs = smallest_eigenpairs(expected, 4, largest_eigenpairs_dense, {}, pool);
             CHECK(found.converged);
             for (std::size_t j = 0; j < 4; ++j)
-                CHECK_NEAR(found.values[j] / expected.scale(), pairs.values[j] / expected.scale(), 2e-6);
+                // Signs that bfloat16 takes wrongly are those of entries of less than 2^-7.
+                CHECK_NEAR(found.values[j] / expected.scale(), pairs.values[j] / expected.scale(),
+                           fast ? 1e-5 : 2e-6);
             for (std::size_t i = 0; i < graph.laplacian().size(); ++i)
                 CHECK_NEAR(graph.laplacian().degrees()[i], expected.degrees()[i],
                            (fast ? 1e-4 : 1e-5) * expected.degrees()[i]);
