@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -48,6 +49,9 @@ void convert(const From* from, To* to, std::size_t size, ThreadPool& pool) {
 inline const kernels::LongVectors<float>& kernels_of(const float*) { return kernels::selected().long_floats; }
 inline const kernels::LongVectors<double>& kernels_of(const double*) {
     return kernels::selected().long_doubles;
+}
+inline const kernels::LongVectors<float, std::int16_t>& kernels_of(const std::int16_t*) {
+    return kernels::selected().long_words;
 }
 
 // products[m * n_first + j] = first column j · second column m

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "deepspec/columns.hpp"
+#include "deepspec/golden.hpp"
 #include "deepspec/gram_tiles.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/pixel_affinity.hpp"
@@ -28,13 +29,11 @@ constexpr float rounding = 0x1p-23f;
 // The part of pairs of cells, of a sample, whose features' product is negative.
 double negative_part(const ScaledFeatures& features) {
     constexpr std::size_t most = 128;
-    constexpr double golden = 0.6180339887498949;  // its multiples fall evenly, and on no grid's columns
     const std::size_t n = features.grid().size(), count = std::min(n, most);
     const std::size_t length = columns::padded(features.channels());
     std::vector<float> cells(count * length, 0.0f);
     for (std::size_t s = 0; s < count; ++s) {
-        const double turns = golden * static_cast<double>(s);
-        const auto cell = static_cast<std::size_t>((turns - std::floor(turns)) * static_cast<double>(n));
+        const auto cell = static_cast<std::size_t>(golden_fraction(s) * static_cast<double>(n));
         features.get(cell, cells.data() + s * length);
     }
     std::vector<double> products(count * count);
@@ -71,24 +70,38 @@ class Negatives {
     Negatives(std::size_t n, std::size_t most)
         : n_(n), tile_rows_((n + tile_size - 1) / tile_size), most_(most), tiles_(tile_rows_ * tile_rows_) {}
 
-    // Of a tile; of one on the diagonal, those above it. exact(i, j, entry) may correct one that is at most
-    // `margin`.
-    template <class Exact>
-    void add(std::size_t row, std::size_t column, const float* tile, float margin, Exact exact) {
-        constexpr std::size_t word = 16;
+    // Of a tile; of one on the diagonal, those above it. correct(i, columns, count, entries) may correct
+    // those entries of a row that are at most `margin`.
+    template <class Correct>
+    void add(std::size_t row, std::size_t column, const float* tile, float margin, Correct correct) {
+        constexpr std::size_t word = 16, words = tile_size / word;
         std::array<std::uint16_t, tile_entries / word> above;
         kernels::selected().to_bits(tile, margin, above.data());
         std::vector<Negative>& found = tiles_[row * tile_rows_ + column];
-        for (std::size_t w = 0; w < above.size(); ++w)
-            for (auto rest = static_cast<unsigned>(above[w]) ^ 0xffffu; rest != 0; rest &= rest - 1) {
-                const std::size_t at = w * word + static_cast<std::size_t>(std::countr_zero(rest));
-                const std::size_t i = at / tile_size, j = at % tile_size;
-                const bool inside = row * tile_size + i < n_ && column * tile_size + j < n_;
-                if (!inside || (row == column && i >= j)) continue;
-                const float entry = exact(row * tile_size + i, column * tile_size + j, tile[at]);
-                if (entry < -rounding)
-                    found.push_back({static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(j), entry});
-            }
+        const std::size_t first_row = row * tile_size, first_column = column * tile_size;
+        const std::size_t n_rows = std::min(tile_size, n_ - first_row);
+        const auto end = static_cast<std::uint32_t>(std::min(tile_size, n_ - first_column));
+        std::array<std::uint32_t, tile_size> columns;
+        std::array<float, tile_size> entries;
+        for (std::size_t i = 0; i < n_rows; ++i) {
+            const auto begin = static_cast<std::uint32_t>(row == column ? i + 1 : 0);
+            std::size_t count = 0;
+            for (std::size_t w = 0; w < words; ++w)
+                for (auto rest = static_cast<unsigned>(above[i * words + w]) ^ 0xffffu; rest != 0;
+                     rest &= rest - 1) {
+                    const auto j = static_cast<std::uint32_t>(w * word) +
+                                   static_cast<std::uint32_t>(std::countr_zero(rest));
+                    if (j < begin || j >= end) continue;
+                    entries[count] = tile[i * tile_size + j];
+                    columns[count++] = static_cast<std::uint32_t>(first_column) + j;
+                }
+            if (count == 0) continue;
+            correct(first_row + i, columns.data(), count, entries.data());
+            for (std::size_t k = 0; k < count; ++k)
+                if (entries[k] < -rounding)
+                    found.push_back({static_cast<std::uint16_t>(i),
+                                     static_cast<std::uint16_t>(columns[k] - first_column), entries[k]});
+        }
         if ((count_ += 2 * found.size()) > most_) std::vector<Negative>().swap(found);
     }
 
@@ -168,8 +181,9 @@ double bytes(const ScaledFeatures& features, Grid grid, std::size_t most, std::s
         sizeof(Negative) * static_cast<double>(most);  // half of them, in vectors that doubled
     const double sparse =
         filled * (sizeof(std::int32_t) + sizeof(float)) * static_cast<double>(most + n_other);
-    const double factor =
-        FactoredFeatures::bytes(own, features.channels()) + (own == n ? 0.0 : LiftedFeatures::bytes(n, own));
+    const double factor = FactoredFeatures::bytes(own, features.channels()) +
+                          RoundedFeatures::bytes(own, features.channels()) +
+                          (own == n ? 0.0 : 2.0 * LiftedFeatures::bytes(n, own));
     return found + factor + std::max(tiles, sparse);
 }
 
@@ -201,42 +215,64 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
     {
         const auto tiles = make_gram_tiles(features, grid, over_own, kernel, pool);
         const float scale = tiles->scale();
-        const auto exact = [&](std::size_t i, std::size_t j, float entry) {
-            return error > 0.0f ? scale * static_cast<float>(factor->entry(i, j)) : entry;
+        const auto correct = [&](std::size_t i, const std::uint32_t* columns, std::size_t count,
+                                 float* entries) {
+            if (error == 0.0f) return;
+            factor->get_entries(i, columns, count, entries);
+            for (std::size_t k = 0; k < count; ++k) entries[k] *= scale;
         };
         tiles->for_each(-std::numeric_limits<float>::infinity(), pool,
                         [&](std::size_t row, std::size_t column, const float* tile) {
                             if (!negatives.too_many())
-                                negatives.add(row, column, tile, error - rounding, exact);
+                                negatives.add(row, column, tile, error - rounding, correct);
                         });
         result->scale = static_cast<double>(scale);
     }
     if (negatives.too_many()) return nullptr;
     result->sparse = negatives.correction(other, weight, pool);
     result->added = negatives.row_sums(pool);
-    result->own = std::move(factor);
-    if (own == grid) return result;
-    std::vector<std::int32_t> order(grid.size());
-    std::iota(order.begin(), order.end(), 0);
-    const Cells cells{own, static_cast<double>(grid.height) / static_cast<double>(own.height),
-                      static_cast<double>(grid.width) / static_cast<double>(own.width)};
-    result->lifted = std::make_unique<LiftedFeatures>(*result->own, Interpolation(cells, grid.width, order));
+    auto words = std::make_unique<RoundedFeatures>(*factor, pool);
+    result->rounding = words->rounding();
+    result->exact = FeaturesOfGrid(std::move(factor), own, grid);
+    result->rounded = FeaturesOfGrid(std::move(words), own, grid);
     return result;
 }
 
-FactoredAffinity::FactoredAffinity(std::unique_ptr<const FactoredGram> gram)
-    : ImplicitAffinity(&gram->features(), gram->scale, gram->sparse, 1.0), gram_(std::move(gram)) {}
+FeaturesOfGrid::FeaturesOfGrid(std::unique_ptr<const FeatureAffinity> cells, Grid own, Grid grid)
+    : cells_(std::move(cells)) {
+    if (own == grid) return;
+    std::vector<std::int32_t> order(grid.size());
+    std::iota(order.begin(), order.end(), 0);
+    const Cells places{own, static_cast<double>(grid.height) / static_cast<double>(own.height),
+                       static_cast<double>(grid.width) / static_cast<double>(own.width)};
+    lifted_ = std::make_unique<LiftedFeatures>(*cells_, Interpolation(places, grid.width, order));
+}
+
+FactoredAffinity::FactoredAffinity(const FactoredGram& gram, bool rounded)
+    : ImplicitAffinity(&(rounded ? gram.rounded : gram.exact).features(), gram.scale, gram.sparse, 1.0),
+      gram_(gram),
+      rounded_(rounded) {}
 
 bool FactoredAffinity::tolerates(const Laplacian& laplacian, double tolerance) const {
+    double inverses = 0.0, largest_inverse = 0.0;
     for (std::size_t i = 0; i < size(); ++i) {
         const double degree = laplacian.isolated(i) ? 0.0 : laplacian.degrees()[i];
-        if (finest_tolerance * (degree + 2.0 * gram_->added[i]) > tolerance * degree) return false;
+        if (finest_tolerance * (degree + 2.0 * gram_.added[i]) > tolerance * degree) return false;
+        if (degree == 0.0) continue;
+        inverses += 1.0 / degree;
+        largest_inverse = std::max(largest_inverse, 1.0 / degree);
     }
-    return true;
+    if (!rounded_) return true;
+    // With F + R in place of F, W y is off by R F^T y and F R^T y. Where y' D y = 1, F^T y and D^-1/2 F are
+    // at most 1 long.
+    const double spread = static_cast<double>(size()) / static_cast<double>(gram_.exact.n_cells());
+    const double square = gram_.scale * (gram_.rounding.of_channels * inverses +
+                                         gram_.rounding.of_rows * spread * largest_inverse);
+    return std::sqrt(square) <= 0.5 * tolerance;
 }
 
 bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const {
-    const FeatureAffinity& features = gram_->features();
+    const FeatureAffinity& features = gram_.exact.features();
     std::vector<float> unit(2 * size(), 0.0f), products(2 * size());
     unit[2 * i] = 1.0f;
     const std::vector<float> shared = features.begin_product(unit.data(), pool);
@@ -244,7 +280,7 @@ bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& 
         features.product_rows(shared, begin, end, products.data() + 2 * begin);
     });
     for (std::size_t j = 0; j < size(); ++j) {
-        const double entry = gram_->scale * static_cast<double>(products[2 * j]);
+        const double entry = gram_.scale * static_cast<double>(products[2 * j]);
         if (entry > 0.0 && !visit(i, j, entry)) return false;
     }
     return true;
@@ -255,10 +291,10 @@ void FactoredAffinity::visit_edges(const Visit& visit, const Settled& settled, T
     std::size_t first = 0;
     while (first + 1 < size() && !settled(first)) ++first;
     if (!visit_row(first, visit, pool)) return;
-    if (const std::optional<SparseView>& other = gram_->other)
+    if (const std::optional<SparseView>& other = gram_.other)
         for (std::size_t i = 0; i < size(); ++i)
             for (std::int64_t slot = other->row_starts[i]; slot < other->row_starts[i + 1]; ++slot) {
-                const double entry = gram_->weight * other->values[slot];
+                const double entry = gram_.weight * other->values[slot];
                 if (entry > 0.0 && !visit(i, static_cast<std::size_t>(other->columns[slot]), entry)) return;
             }
     for (std::size_t i = 0; i < size(); ++i)

@@ -15,18 +15,29 @@
 
 namespace deepspec {
 
+// F F^T of the features of cells, or U F F^T U^T where the graph's grid is another than theirs.
+class FeaturesOfGrid {
+  public:
+    FeaturesOfGrid() = default;
+    FeaturesOfGrid(std::unique_ptr<const FeatureAffinity> cells, Grid own, Grid grid);
+
+    const FeatureAffinity& features() const { return lifted_ != nullptr ? *lifted_ : *cells_; }
+    std::size_t n_cells() const { return cells_->size(); }
+
+  private:
+    std::unique_ptr<const FeatureAffinity> cells_, lifted_;
+};
+
 // relu(F F^T) where relu takes little away: F F^T by its factor, and sparse what relu adds where it is
-// negative. With few negative entries a product costs O(n C) in place of O(n^2), and no entry is rounded.
+// negative. With few negative entries a product costs O(n C) in place of O(n^2).
 struct FactoredGram {
-    std::unique_ptr<const FeatureAffinity> own;     // F F^T of the features' own grid
-    std::unique_ptr<const FeatureAffinity> lifted;  // U F F^T U^T, where the graph's grid is another
-    double scale = 1.0;                             // of either
-    RowMatrix sparse;                               // what relu adds, scaled, and `weight` times `other`
-    std::vector<double> added;                      // the sums of what relu adds to each row
+    FeaturesOfGrid exact, rounded;
+    double scale = 1.0;  // of either
+    RoundedFeatures::Rounding rounding;
+    RowMatrix sparse;           // what relu adds, scaled, and `weight` times `other`
+    std::vector<double> added;  // the sums of what relu adds to each row
     std::optional<SparseView> other;
     double weight = 0.0;
-
-    const FeatureAffinity& features() const { return lifted != nullptr ? *lifted : *own; }
 };
 
 // Nothing where a TiledMatrix is multiplied sooner, which a sample of the features tells; where more entries
@@ -39,13 +50,15 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
 // W = relu(F F^T) + weight * other
 class FactoredAffinity : public ImplicitAffinity {
   public:
-    explicit FactoredAffinity(std::unique_ptr<const FactoredGram> gram);
+    // Refers to the gram, which must outlive it; products are those of its rounded features, or of the
+    // others.
+    FactoredAffinity(const FactoredGram& gram, bool rounded);
 
     // The least residuals that can be told at all: twice what is expected of the rounding of sums of floats.
     static constexpr double finest_tolerance = 0x1p-21;
 
     // Whether residuals as small as the tolerance can be told: where relu adds much to a row beside what is
-    // left, digits cancel.
+    // left, digits cancel, and rounded features must be expected to move them by less than half of it.
     bool tolerates(const Laplacian& laplacian, double tolerance) const;
 
     using Affinity::visit_edges;
@@ -55,7 +68,8 @@ class FactoredAffinity : public ImplicitAffinity {
     // visit(i, j, entry) for the positive entries of relu(F F^T) in row i, until it returns false.
     bool visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const;
 
-    std::unique_ptr<const FactoredGram> gram_;
+    const FactoredGram& gram_;
+    bool rounded_;
 };
 
 }  // namespace deepspec

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "deepspec/memory.hpp"
@@ -52,13 +53,42 @@ class FactoredFeatures : public FeatureAffinity {
     void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
                       float* y) const override;
 
-    double entry(std::size_t i, std::size_t j) const;
+    // Some entries of a row.
+    void get_entries(std::size_t i, const std::uint32_t* columns, std::size_t count, float* entries) const;
+
+    // F, (n, length): the channels, filled up with zeros.
+    std::size_t length() const { return length_; }
+    const float* rows() const { return numbers_.data(); }
 
   private:
-    const float* row(std::size_t i) const { return rows_.data() + i * length_; }
+    std::size_t n_, length_;
+    Buffer<float> numbers_;
+};
 
-    std::size_t n_, length_;  // of a row: channels, filled up with zeros
-    Buffer<float> rows_;
+// The same of features rounded to 16 bits, each channel in units of its own: half as much to read.
+class RoundedFeatures : public FeatureAffinity {
+  public:
+    RoundedFeatures(const FactoredFeatures& features, ThreadPool& pool);
+
+    static double bytes(std::size_t n, std::size_t channels);
+
+    std::size_t size() const override { return n_; }
+    std::vector<float> begin_product(const float* x, ThreadPool& pool) const override;
+    void product_rows(const std::vector<float>& shared, std::size_t begin, std::size_t end,
+                      float* y) const override;
+
+    // Expected squares of what rounding changes.
+    struct Rounding {
+        double of_rows = 0.0;      // in all channels of a row
+        double of_channels = 0.0;  // in a channel, in the mean of all, by the squares of their numbers
+    };
+    const Rounding& rounding() const { return rounding_; }
+
+  private:
+    std::size_t n_, length_;
+    Buffer<std::int16_t> words_;
+    std::vector<float> units_;
+    Rounding rounding_;
 };
 
 }  // namespace deepspec

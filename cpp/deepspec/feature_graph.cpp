@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "deepspec/eigensolver.hpp"
-#include "deepspec/factored_affinity.hpp"
 #include "deepspec/feature_gram.hpp"
 #include "deepspec/kernels/kernels.hpp"
 #include "deepspec/memory.hpp"
@@ -23,9 +22,10 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
     if (!options.threshold && options.tolerance >= FactoredAffinity::finest_tolerance) {
         gram.entries = Entries::fixed16;
         const double budget = allowed - solving - ImplicitAffinity::product_bytes(n);
-        auto factored = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
-        if (factored != nullptr) {
-            auto affinity = std::make_unique<FactoredAffinity>(std::move(factored));
+        factor_ = factored_gram(features, gram, sparse, sparse_weight, budget, pool);
+        for (const bool rounded : {true, false}) {
+            if (factor_ == nullptr) break;
+            auto affinity = std::make_unique<FactoredAffinity>(*factor_, rounded);
             laplacian_.emplace(*affinity, options.kind, pool);
             if (affinity->tolerates(*laplacian_, options.tolerance)) {
                 affinity_ = std::move(affinity);
@@ -33,6 +33,7 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
             }
             laplacian_.reset();
         }
+        factor_.reset();
     }
     const auto bytes = [&] {
         return feature_gram_bytes(features.grid(), features.channels(), gram, pool.size()) +

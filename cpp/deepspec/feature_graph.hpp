@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "deepspec/factored_affinity.hpp"
 #include "deepspec/interpolation.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/parallel.hpp"
@@ -45,7 +46,8 @@ class FeatureGraph {
     std::optional<Entries> entries() const { return entries_; }
 
   private:
-    std::optional<TiledMatrix> tiles_;  // what affinity_ may refer to
+    std::unique_ptr<const FactoredGram> factor_;  // affinity_ refers to either
+    std::optional<TiledMatrix> tiles_;
     std::unique_ptr<Affinity> affinity_;
     std::optional<Laplacian> laplacian_;
     std::optional<Entries> entries_;

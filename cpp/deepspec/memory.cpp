@@ -251,6 +251,7 @@ template class Buffer<float>;
 template class Buffer<std::int8_t>;
 template class Buffer<std::uint8_t>;
 template class Buffer<std::uint16_t>;
+template class Buffer<std::int16_t>;
 template class Buffer<std::uint32_t>;
 
 }  // namespace deepspec

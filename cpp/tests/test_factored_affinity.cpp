@@ -151,12 +151,14 @@ void products_are_those_of_the_matrix() {
                 // relu has something to take away.
                 const auto n_zeros = std::count(w.entries.begin(), w.entries.end(), 0.0);
                 CHECK(n_zeros > static_cast<std::ptrdiff_t>(w.entries.size() / 2000));
-                const FactoredAffinity affinity(std::move(gram));
+                const FactoredAffinity affinity(*gram, false), rounded(*gram, true);
                 const std::size_t n = grid.size(), count = 3;
                 std::mt19937 random(22);
                 std::vector<double> x(count * n);
                 for (double& entry : x) entry = std::uniform_real_distribution(-1.0, 1.0)(random);
                 const std::vector<double> y = products(affinity, x, count, 1);
+                const std::vector<double> rounded_y = products(rounded, x, count, 1);
+                CHECK(rounded_y != y);
                 for (std::size_t v = 0; v < count; ++v)
                     for (std::size_t i = 0; i < n; ++i) {
                         double product = 0.0, sum = static_cast<double>(n);  // of F F^T, at most
@@ -165,9 +167,12 @@ void products_are_those_of_the_matrix() {
                             sum += w(i, j);
                         }
                         CHECK_NEAR(y[v * n + i], product, 1e-7 * sum);
+                        // Half a unit of each channel, of one feature and of the other; at random, less.
+                        CHECK_NEAR(rounded_y[v * n + i], product, 1e-6 * sum);
                     }
-                const FactoredAffinity again(factored(cells, grid, given, weight, 3));
-                CHECK(products(again, x, count, 4) == y);
+                const auto same_gram = factored(cells, grid, given, weight, 3);
+                CHECK(products(FactoredAffinity(*same_gram, false), x, count, 4) == y);
+                CHECK(products(FactoredAffinity(*same_gram, true), x, count, 4) == rounded_y);
             }
 }
 
@@ -192,7 +197,7 @@ void features_are_scaled_as_elsewhere() {
             auto gram = factored_gram(*scaled, options, std::nullopt, 1.0, no_limit, pool);
             CHECK(gram != nullptr);
             if (gram == nullptr) continue;
-            const std::vector<double> found = products(FactoredAffinity(std::move(gram)), x, 1, 2);
+            const std::vector<double> found = products(FactoredAffinity(*gram, false), x, 1, 2);
             for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(found[i], y[i], 1e-4);
             CHECK_EQUAL(found[100], 0.0);
         }
@@ -244,7 +249,7 @@ void components_are_those_of_the_positive_entries() {
         auto gram = factored(cells, grid, &other, weight);
         CHECK(gram != nullptr);
         if (gram == nullptr) return;
-        const FactoredAffinity affinity(std::move(gram));
+        const FactoredAffinity affinity(*gram, true);
         const Matrix w = twin(cells, grid, &other, weight);
         affinity.visit_edges([&](std::size_t i, std::size_t j, double entry) {
             CHECK(entry > 0.0 && entry <= w(i, j) + 1e-6);

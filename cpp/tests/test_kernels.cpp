@@ -462,18 +462,20 @@ void check_rows(const Kernels& kernels) {
     }
 }
 
-// dots and subtract, beside sums one after the other.
-template <class Number>
-void check_long_vectors(const deepspec::kernels::LongVectors<Number>& kernels, std::size_t count,
-                        std::size_t n_x, std::size_t length) {
-    constexpr double rounding = std::numeric_limits<Number>::epsilon();
+// dots and subtract, beside sums one after the other. Vectors have entries up to `unit`.
+template <class Number, class Entry>
+void check_long_vectors(const deepspec::kernels::LongVectors<Number, Entry>& kernels, double unit,
+                        std::size_t count, std::size_t n_x, std::size_t length) {
+    const double rounding = unit * std::numeric_limits<Number>::epsilon();
     const std::size_t stride = length + deepspec::kernels::length_unit;
     std::mt19937 random(10);
     std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-    std::vector<Number> vectors(count * stride), x(n_x * stride);
+    std::vector<Entry> vectors(count * stride);
+    std::vector<Number> x(n_x * stride);
     std::vector<double> factors(count * n_x), products(count * n_x, NAN);
-    for (std::vector<Number>* numbers : {&vectors, &x})
-        for (Number& number : *numbers) number = static_cast<Number>(uniform(random));
+    for (Entry& entry : vectors) entry = static_cast<Entry>(unit * uniform(random));
+    if (!vectors.empty()) vectors.front() = static_cast<Entry>(-unit);
+    for (Number& number : x) number = static_cast<Number>(uniform(random));
     for (double& factor : factors) factor = uniform(random);
     kernels.dots(vectors.data(), stride, count, x.data(), n_x, length, products.data());
     std::vector<double> expected(x.begin(), x.end());
@@ -489,6 +491,29 @@ void check_long_vectors(const deepspec::kernels::LongVectors<Number>& kernels, s
         }
     kernels.subtract(vectors.data(), stride, count, factors.data(), x.data(), n_x, length);
     for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(x[i], expected[i], 45.0 * rounding);
+}
+
+// Dot products with vectors here and there, the same wherever one stands among them.
+void check_dots_with(const Kernels& kernels, std::size_t count, std::size_t length) {
+    constexpr std::size_t n = 12;
+    std::mt19937 random(11);
+    std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+    std::vector<float> vectors(n * length), x(length);
+    for (float& number : vectors) number = uniform(random);
+    for (float& number : x) number = uniform(random);
+    const std::vector<std::uint32_t> all{11, 0, 5, 5, 7, 2, 3};
+    std::vector<float> products(count + 1, NAN);
+    kernels.dots_with(vectors.data(), all.data(), count, x.data(), length, products.data());
+    for (std::size_t k = 0; k < count; ++k) {
+        double expected = 0.0;
+        for (std::size_t i = 0; i < length; ++i)
+            expected += static_cast<double>(vectors[all[k] * length + i]) * static_cast<double>(x[i]);
+        CHECK_NEAR(static_cast<double>(products[k]), expected, 1e-7 * static_cast<double>(length));
+        float alone = NAN;
+        kernels.dots_with(vectors.data(), all.data() + k, 1, x.data(), length, &alone);
+        CHECK_EQUAL(alone, products[k]);
+    }
+    CHECK(std::isnan(products[count]));
 }
 
 }  // namespace
@@ -508,9 +533,12 @@ int main() {
     for (const std::size_t length : {16u, 32u, 48u, 1024u, 1040u, 3008u})
         for (const std::size_t count : {0u, 1u, 3u, 4u, 9u})
             for (const std::size_t n_x : {1u, 2u, 3u}) {
-                check_long_vectors(kernels.long_floats, count, n_x, length);
-                check_long_vectors(kernels.long_doubles, count, n_x, length);
+                check_long_vectors(kernels.long_floats, 1.0, count, n_x, length);
+                check_long_vectors(kernels.long_doubles, 1.0, count, n_x, length);
+                check_long_vectors(kernels.long_words, 32767.0, count, n_x, length);
             }
+    for (const std::size_t length : {16u, 384u, 1040u})
+        for (const std::size_t count : {0u, 1u, 4u, 7u}) check_dots_with(kernels, count, length);
     for (const std::size_t channels : {1u, 3u, 128u, 129u, 384u})
         for (const float scale : {1.0f, 0.125f, 3.0f})
             for (const float least : {0.0f, -HUGE_VALF})

@@ -81,5 +81,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{
     keep_near<Avx2>,
     {dots<Avx2, float>, subtract<Avx2, float>},
     {dots<Avx2Double, double>, subtract<Avx2Double, double>},
+    {dots<Avx2, float, std::int16_t>, subtract<Avx2, float, std::int16_t>},
+    dots_with<Avx2>,
     pixel_loops<Avx2>,
     crf_loops<Avx2>};

@@ -36,6 +36,10 @@ struct Avx2 {
         const __m128i entries = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
         return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(entries));
     }
+    static type load(const std::int16_t* p) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(entries));
+    }
     static __m128i to_words(type a) {
         const __m256i wide = _mm256_cvttps_epi32(a);
         return _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));

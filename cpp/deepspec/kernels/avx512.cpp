@@ -32,6 +32,10 @@ struct Avx512 {
         const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
         return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(entries));
     }
+    static type load(const std::int16_t* p) {
+        const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(entries));
+    }
     static void store_fixed(std::uint16_t* p, type a) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(a)));
     }
@@ -123,5 +127,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{
     keep_near<Avx512>,
     {dots<Avx512, float>, subtract<Avx512, float>},
     {dots<Avx512Double, double>, subtract<Avx512Double, double>},
+    {dots<Avx512, float, std::int16_t>, subtract<Avx512, float, std::int16_t>},
+    dots_with<Avx512>,
     pixel_loops<Avx2>,
     crf_loops<Avx512>};

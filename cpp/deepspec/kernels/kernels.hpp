@@ -64,14 +64,14 @@ struct TileProduct {
 };
 
 // Of `count` vectors and of n_x others, which are called x; both kinds are `stride` numbers apart.
-template <class Number>
+template <class Number, class Entry = Number>
 struct LongVectors {
     // products[m * count + j] = the dot product of vector j with the m-th x.
-    void (*dots)(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
+    void (*dots)(const Entry* vectors, std::size_t stride, std::size_t count, const Number* x,
                  std::size_t n_x, std::size_t length, double* products);
 
     // The m-th x -= sum_j factors[m * count + j] vector j.
-    void (*subtract)(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+    void (*subtract)(const Entry* vectors, std::size_t stride, std::size_t count, const double* factors,
                      Number* x, std::size_t n_x, std::size_t length);
 };
 
@@ -196,6 +196,11 @@ struct Kernels {
 
     LongVectors<float> long_floats;
     LongVectors<double> long_doubles;
+    LongVectors<float, std::int16_t> long_words;
+
+    // products[k] = the dot product of x with vector which[k], of those that are `length` floats apart.
+    void (*dots_with)(const float* vectors, const std::uint32_t* which, std::size_t count, const float* x,
+                      std::size_t length, float* products);
 
     PixelLoops pixels;
     CrfLoops crf;

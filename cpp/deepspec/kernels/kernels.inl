@@ -296,8 +296,8 @@ inline void add_lanes(const float* row_lanes, double* y) {
 constexpr std::size_t piece = 1024;
 
 // Of COUNT vectors with XS others.
-template <class V, int COUNT, int XS, class Number>
-inline void dots_of(const Number* vectors, std::size_t stride, const Number* x, std::size_t length,
+template <class V, int COUNT, int XS, class Entry, class Number>
+inline void dots_of(const Entry* vectors, std::size_t stride, const Number* x, std::size_t length,
                     double* products, std::size_t products_stride) {
     typename V::type even[XS][COUNT], odd[XS][COUNT];
     for (int m = 0; m < XS; ++m)
@@ -323,8 +323,8 @@ inline void dots_of(const Number* vectors, std::size_t stride, const Number* x, 
 }
 
 // x -= the vectors times the factors, of XS of them.
-template <class V, int COUNT, int XS, class Number>
-inline void subtract_of(const Number* vectors, std::size_t stride, const double* factors,
+template <class V, int COUNT, int XS, class Entry, class Number>
+inline void subtract_of(const Entry* vectors, std::size_t stride, const double* factors,
                         std::size_t factors_stride, Number* x, std::size_t length) {
     typename V::type negated[XS][COUNT];
     for (int m = 0; m < XS; ++m)
@@ -341,9 +341,9 @@ inline void subtract_of(const Number* vectors, std::size_t stride, const double*
     }
 }
 
-template <class V, int XS, class Number>
-inline void dots_with(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
-                      std::size_t length, double* products) {
+template <class V, int XS, class Entry, class Number>
+inline void dots_with_all(const Entry* vectors, std::size_t stride, std::size_t count, const Number* x,
+                          std::size_t length, double* products) {
     for (std::size_t j = 0; j < XS * count; ++j) products[j] = 0.0;
     for (std::size_t begin = 0; begin < length; begin += piece) {
         const std::size_t part = length - begin < piece ? length - begin : piece;
@@ -355,8 +355,8 @@ inline void dots_with(const Number* vectors, std::size_t stride, std::size_t cou
     }
 }
 
-template <class V, int XS, class Number>
-inline void subtract_from(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+template <class V, int XS, class Entry, class Number>
+inline void subtract_from(const Entry* vectors, std::size_t stride, std::size_t count, const double* factors,
                           Number* x, std::size_t length) {
     for (std::size_t begin = 0; begin < length; begin += piece) {
         const std::size_t part = length - begin < piece ? length - begin : piece;
@@ -368,18 +368,38 @@ inline void subtract_from(const Number* vectors, std::size_t stride, std::size_t
     }
 }
 
-template <class V, class Number>
-inline void dots(const Number* vectors, std::size_t stride, std::size_t count, const Number* x,
+template <class V, class Number, class Entry = Number>
+inline void dots(const Entry* vectors, std::size_t stride, std::size_t count, const Number* x,
                  std::size_t n_x, std::size_t length, double* products) {
     for (; n_x >= 2; n_x -= 2, x += 2 * stride, products += 2 * count)
-        dots_with<V, 2>(vectors, stride, count, x, length, products);
-    if (n_x == 1) dots_with<V, 1>(vectors, stride, count, x, length, products);
+        dots_with_all<V, 2>(vectors, stride, count, x, length, products);
+    if (n_x == 1) dots_with_all<V, 1>(vectors, stride, count, x, length, products);
 }
 
-template <class V, class Number>
-inline void subtract(const Number* vectors, std::size_t stride, std::size_t count, const double* factors,
+template <class V, class Number, class Entry = Number>
+inline void subtract(const Entry* vectors, std::size_t stride, std::size_t count, const double* factors,
                      Number* x, std::size_t n_x, std::size_t length) {
     for (; n_x >= 2; n_x -= 2, x += 2 * stride, factors += 2 * count)
         subtract_from<V, 2>(vectors, stride, count, factors, x, length);
     if (n_x == 1) subtract_from<V, 1>(vectors, stride, count, factors, x, length);
+}
+
+// Four at a time, the last perhaps more than once: the same sums wherever a vector stands.
+template <class V>
+inline void dots_with(const float* vectors, const std::uint32_t* which, std::size_t count, const float* x,
+                      std::size_t length, float* products) {
+    for (std::size_t k = 0; k < count; k += 4) {
+        const float* four[4];
+        for (std::size_t r = 0; r < 4; ++r)
+            four[r] = vectors + which[k + r < count ? k + r : count - 1] * length;
+        typename V::type rows[4];
+        for (int r = 0; r < 4; ++r) rows[r] = V::zero();
+        for (std::size_t i = 0; i < length; i += V::width) {
+            const typename V::type entries = V::load(x + i);
+            for (int r = 0; r < 4; ++r) rows[r] = V::multiply_add(V::load(four[r] + i), entries, rows[r]);
+        }
+        float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        V::add_sums(rows, sums);
+        for (std::size_t r = 0; r < 4 && k + r < count; ++r) products[k + r] = sums[r];
+    }
 }

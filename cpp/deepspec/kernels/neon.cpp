@@ -20,6 +20,7 @@ struct Neon {
     static type greater(type a, type b) { return vmaxq_f32(a, b); }
     static type lesser(type a, type b) { return vminq_f32(a, b); }
     static type load(const std::uint16_t* p) { return vcvtq_f32_u32(vmovl_u16(vld1_u16(p))); }
+    static type load(const std::int16_t* p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
     static uint32x2_t four_bytes(const void* p) {
         std::uint32_t bytes;
         std::memcpy(&bytes, p, sizeof bytes);
@@ -117,5 +118,7 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{
     keep_near<Neon>,
     {dots<Neon, float>, subtract<Neon, float>},
     {dots<NeonDouble, double>, subtract<NeonDouble, double>},
+    {dots<Neon, float, std::int16_t>, subtract<Neon, float, std::int16_t>},
+    dots_with<Neon>,
     pixel_loops<Neon>,
     crf_loops<Neon>};

@@ -45,6 +45,9 @@ struct Portable {
     static type load(const std::int8_t* p) {
         return each([&](int i) { return static_cast<float>(p[i]); });
     }
+    static type load(const std::int16_t* p) {
+        return each([&](int i) { return static_cast<float>(p[i]); });
+    }
     static void store_fixed(std::uint16_t* p, const type& a) {
         for (int i = 0; i < width; ++i) p[i] = static_cast<std::uint16_t>(a.lane[i]);
     }
@@ -136,5 +139,7 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{
     keep_near<Portable>,
     {dots<Portable, float>, subtract<Portable, float>},
     {dots<PortableDouble, double>, subtract<PortableDouble, double>},
+    {dots<Portable, float, std::int16_t>, subtract<Portable, float, std::int16_t>},
+    dots_with<Portable>,
     pixel_loops<Portable>,
     crf_loops<Portable>};
