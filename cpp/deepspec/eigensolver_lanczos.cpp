@@ -84,7 +84,10 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
 
 RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t count,
                                      const SolverOptions& options) {
-    return search<double>(op, count, {krylov_dimension(op.size, count), 0.75, 20.0, 0.0}, options);
+    Habits habits{krylov_dimension(op.size, count), 0.75, 20.0, 0.01};
+    if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
+    habits.loss = 0.0;
+    return search<double>(op, count, habits, options);
 }
 
 RitzPairs largest_eigenpairs_lean(const SymmetricOperator& op, std::size_t count,
