@@ -136,19 +136,25 @@ class DirectTiles : public GramTiles {
     }
 
     void for_each(float least, ThreadPool& pool, const Body& body) const override {
-        constexpr std::size_t grain = 8;  // tiles of a row, whose panels are kept for all of them
+        // Tiles of a row, whose panels are kept for all of them; where features are more than near caches
+        // hold, squares, for whose rows the columns' features stay there.
+        const bool many = tile_rows_ >= 64;
+        const std::size_t height = many ? 4 : 1, width = many ? 4 : 8;
         std::vector<std::pair<std::size_t, std::size_t>> firsts;
-        for (std::size_t row = 0; row < tile_rows_; ++row)
-            for (std::size_t column = row; column < tile_rows_; column += grain)
+        for (std::size_t row = 0; row < tile_rows_; row += height)
+            for (std::size_t column = row; column < tile_rows_; column += width)
                 firsts.emplace_back(row, column);
         pool.run(firsts.size(), [&](std::size_t task) {
-            const auto [row, first] = firsts[task];
+            const auto [first_row, first_column] = firsts[task];
+            const std::size_t end_row = std::min(first_row + height, tile_rows_);
+            const std::size_t end_column = std::min(first_column + width, tile_rows_);
             PackedFeatures::Rows rows(packed_);
             alignas(64) std::array<float, tile_entries> tile;
-            for (std::size_t column = first; column < std::min(first + grain, tile_rows_); ++column) {
-                packed_.gram_tile(rows, row, column, scale_, least, tile.data());
-                body(row, column, tile.data());
-            }
+            for (std::size_t row = first_row; row < end_row; ++row)
+                for (std::size_t column = std::max(row, first_column); column < end_column; ++column) {
+                    packed_.gram_tile(rows, row, column, scale_, least, tile.data());
+                    body(row, column, tile.data());
+                }
         });
     }
 
