@@ -202,9 +202,7 @@ class CoarseGram {
         alignas(64) std::array<float, tile_entries> tile;
         for (std::size_t begin = 0; begin < stride_; begin += tile_size) {
             blend_rows(corners, column, products_.data() + begin, stride_, 1.0f, no_bound, tile.data());
-            float* out = half.data() + begin * tile_size;
-            for (std::size_t c = 0; c < tile_size; ++c)
-                for (std::size_t j = 0; j < tile_size; ++j) out[c * tile_size + j] = tile[j * tile_size + c];
+            kernels::selected().transpose(tile.data(), tile_size, half.data() + begin * tile_size, tile_size);
         }
         return half;
     }
@@ -216,9 +214,7 @@ class CoarseGram {
         float* lower = products_.data() + column * tile_size * stride_ + row * tile_size;
         for (std::size_t i = 0; i < tile_size; ++i)
             std::copy_n(tile + i * tile_size, tile_size, upper + i * stride_);
-        if (row == column) return;
-        for (std::size_t j = 0; j < tile_size; ++j)
-            for (std::size_t i = 0; i < tile_size; ++i) lower[j * stride_ + i] = tile[i * tile_size + j];
+        if (row != column) kernels::selected().transpose(tile, tile_size, lower, stride_);
     }
 
     std::size_t stride_;

@@ -175,6 +175,18 @@ void check_blend(const Kernels& kernels, float least) {
         }
 }
 
+void check_transpose(const Kernels& kernels) {
+    constexpr std::size_t in_stride = tile_size + 3, out_stride = tile_size + 16;
+    const std::vector<float> numbers = random_floats(tile_size * in_stride, 14);
+    std::vector<float> transposed(tile_size * out_stride, NAN);
+    kernels.transpose(numbers.data(), in_stride, transposed.data(), out_stride);
+    for (std::size_t i = 0; i < tile_size; ++i) {
+        for (std::size_t j = 0; j < tile_size; ++j)
+            CHECK_EQUAL(transposed[i * out_stride + j], numbers[j * in_stride + i]);
+        CHECK(std::isnan(transposed[i * out_stride + tile_size]));
+    }
+}
+
 // What the products of a tile add to the sums of its rows and columns, which began at `before`.
 struct Sums {
     std::vector<double> rows = std::vector<double>(tile_size, before);
@@ -530,6 +542,7 @@ int main() {
     std::cout << kernels.instruction_set << "\n";
     if (!forced.empty()) CHECK_EQUAL(std::string(kernels.instruction_set), forced);
     for (const float least : {0.0f, -HUGE_VALF}) check_blend(kernels, least);
+    check_transpose(kernels);
     for (const std::size_t length : {16u, 32u, 48u, 1024u, 1040u, 3008u})
         for (const std::size_t count : {0u, 1u, 3u, 4u, 9u})
             for (const std::size_t n_x : {1u, 2u, 3u}) {

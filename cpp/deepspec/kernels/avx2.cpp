@@ -66,6 +66,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx2{
     scale<float>,
     scale<double>,
     blend<Avx2>,
+    transpose<Avx2>,
     tile_to_fixed<Avx2>,
     tile_to_halves<Avx2>,
     tile_to_bits<Avx2>,

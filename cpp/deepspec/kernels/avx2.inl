@@ -93,6 +93,25 @@ struct Avx2 {
         s = _mm_max_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
     }
+    static constexpr std::size_t square = 8;
+    static void transpose(const float* in, std::size_t in_stride, float* out, std::size_t out_stride) {
+        type a[8], b[8];
+        for (std::size_t r = 0; r < 8; ++r) a[r] = load(in + r * in_stride);
+        for (int r = 0; r < 8; r += 2) {
+            b[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
+            b[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
+        }
+        // a[4 h + c] becomes column c, and in its upper half column 4 + c, of the rows 4 h … 4 h + 3.
+        for (int h = 0; h < 8; h += 4)
+            for (int c = 0; c < 2; ++c) {
+                a[h + 2 * c] = _mm256_shuffle_ps(b[h + c], b[h + 2 + c], 0x44);
+                a[h + 2 * c + 1] = _mm256_shuffle_ps(b[h + c], b[h + 2 + c], 0xee);
+            }
+        for (std::size_t c = 0; c < 4; ++c) {
+            store(out + c * out_stride, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
+            store(out + (4 + c) * out_stride, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
+        }
+    }
     static constexpr bool takes_pairs = true;
     static __m128 load_four(const std::uint8_t* p) {
         return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_loadu_si32(p)));

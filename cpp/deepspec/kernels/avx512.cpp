@@ -112,6 +112,7 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{
     scale<float>,
     scale<double>,
     blend<Avx512>,
+    transpose<Avx2>,
     tile_to_fixed<Avx512>,
     tile_to_halves<Avx512>,
     tile_to_bits<Avx512>,

@@ -149,6 +149,9 @@ struct Kernels {
     // numbers.
     void (*blend)(const float* const* rows, const float* weights, float scale, float least, float* tile);
 
+    // The transpose of tile_size rows of so many numbers.
+    void (*transpose)(const float* in, std::size_t in_stride, float* out, std::size_t out_stride);
+
     // The entries of a tile, from 0 to (a rounding error above) 1, rounded to 1 / fixed_one.
     void (*to_fixed)(const float* tile, std::uint16_t* fixed);
 

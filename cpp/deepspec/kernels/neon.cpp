@@ -71,6 +71,14 @@ struct Neon {
         return vreinterpretq_f32_s32(vshlq_n_s32(exponents, 23));
     }
     static float largest(type a) { return vmaxvq_f32(a); }
+    static constexpr std::size_t square = 4;
+    static void transpose(const float* in, std::size_t in_stride, float* out, std::size_t out_stride) {
+        float32x4x4_t columns;
+        for (std::size_t r = 0; r < square; ++r) columns.val[r] = load(in + r * in_stride);
+        float numbers[square * square];
+        vst4q_f32(numbers, columns);
+        for (std::size_t c = 0; c < square; ++c) store(out + c * out_stride, load(numbers + square * c));
+    }
     static constexpr bool takes_pairs = false;
     static constexpr bool packs = false;
 };
@@ -103,6 +111,7 @@ const deepspec::kernels::Kernels deepspec::kernels::neon{
     scale<float>,
     scale<double>,
     blend<Neon>,
+    transpose<Neon>,
     tile_to_fixed<Neon>,
     tile_to_halves<Neon>,
     tile_to_bits<Neon>,

@@ -92,6 +92,11 @@ struct Portable {
         for (int i = 1; i < width; ++i) greatest = a.lane[i] > greatest ? a.lane[i] : greatest;
         return greatest;
     }
+    static constexpr std::size_t square = 4;
+    static void transpose(const float* in, std::size_t in_stride, float* out, std::size_t out_stride) {
+        for (std::size_t r = 0; r < square; ++r)
+            for (std::size_t c = 0; c < square; ++c) out[c * out_stride + r] = in[r * in_stride + c];
+    }
     static constexpr bool takes_pairs = false;
     static constexpr bool packs = false;
 };
@@ -124,6 +129,7 @@ const deepspec::kernels::Kernels deepspec::kernels::portable{
     scale<float>,
     scale<double>,
     blend<Portable>,
+    transpose<Portable>,
     tile_to_fixed<Portable>,
     tile_to_halves<Portable>,
     tile_to_bits<Portable>,
