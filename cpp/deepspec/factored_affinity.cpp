@@ -27,25 +27,34 @@ using kernels::tile_size;
 constexpr float rounding = 0x1p-23f;
 
 // The part of pairs of cells, of a sample, whose features' product is negative.
-double negative_part(const ScaledFeatures& features) {
-    constexpr std::size_t most = 128;
+double negative_part(const ScaledFeatures& features, ThreadPool& pool) {
+    constexpr std::size_t most = 128, block = 16;
     const std::size_t n = features.grid().size(), count = std::min(n, most);
     const std::size_t length = columns::padded(features.channels());
     std::vector<float> cells(count * length, 0.0f);
-    for (std::size_t s = 0; s < count; ++s) {
-        const auto cell = static_cast<std::size_t>(golden_fraction(s) * static_cast<double>(n));
-        features.get(cell, cells.data() + s * length);
-    }
-    std::vector<double> products(count * count);
-    kernels::selected().long_floats.dots(cells.data(), length, count, cells.data(), count, length,
-                                         products.data());
-    const auto negative =
-        std::count_if(products.begin(), products.end(), [](double product) { return product < 0.0; });
-    return static_cast<double>(negative) / static_cast<double>(products.size());
+    pool.for_blocks(count, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t s = begin; s < end; ++s) {
+            const auto cell = static_cast<std::size_t>(golden_fraction(s) * static_cast<double>(n));
+            features.get(cell, cells.data() + s * length);
+        }
+    });
+    std::atomic<std::size_t> negative = 0;
+    pool.for_blocks(count, block, [&](std::size_t begin, std::size_t end) {
+        std::array<double, most * block> products;  // of these cells with those before them
+        const float* const own = cells.data() + begin * length;
+        kernels::selected().long_floats.dots(cells.data(), length, end, own, end - begin, length,
+                                             products.data());
+        for (std::size_t s = begin; s < end; ++s) {
+            const double* const row = products.data() + (s - begin) * end;
+            negative += static_cast<std::size_t>(
+                std::count_if(row, row + s, [](double product) { return product < 0.0; }));
+        }
+    });
+    return 2.0 * static_cast<double>(negative) / static_cast<double>(count * count);
 }
 
 // How many negative entries there may be, if factors are to be taken at all.
-std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid grid) {
+std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid grid, ThreadPool& pool) {
     constexpr std::size_t small = 512;  // floats of so few rows stay in the second-level cache
     // Beside a multiply-add of a tile: one of the factor, which is of floats, and one that gathers.
     constexpr double of_factor = 1.2, of_gather = 4.0, worthwhile = 0.7;
@@ -53,7 +62,7 @@ std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid g
     const auto n = static_cast<double>(grid.size()), own = static_cast<double>(features.grid().size());
     const double factor = of_factor * 2.0 * own * static_cast<double>(features.channels()) / (n * n);
     if (grid.size() <= small || factor >= worthwhile) return std::nullopt;
-    const double part = negative_part(features);  // a sample's: what is allowed has room for its error
+    const double part = negative_part(features, pool);  // a sample's: what is allowed has room for its error
     if (part > 0.7 * most || factor + of_gather * part >= worthwhile) return std::nullopt;
     return static_cast<std::size_t>(most * n * n);
 }
@@ -107,20 +116,10 @@ class Negatives {
 
     bool too_many() const { return count_ > most_; }
 
-    // The sums of what makes them 0, in the rows of both halves.
-    std::vector<double> row_sums(ThreadPool& pool) const {
-        std::vector<double> sums(n_, 0.0);
-        pool.run(tile_rows_, [&](std::size_t tile_row) {
-            double* const own = sums.data() + tile_row * tile_size;
-            visit_rows(tile_row, [&](std::size_t i, std::size_t, float entry) {
-                own[i] += static_cast<double>(entry);
-            });
-        });
-        return sums;
-    }
-
-    // What makes them 0, in both halves, and `weight` times another matrix.
-    RowMatrix correction(std::optional<SparseView> other, double weight, ThreadPool& pool) const {
+    // What makes them 0, in both halves, and `weight` times another matrix; `sums` are set to those of the
+    // former's rows.
+    RowMatrix correction(std::optional<SparseView> other, double weight, std::vector<double>& sums,
+                         ThreadPool& pool) const {
         constexpr auto unit = static_cast<std::int64_t>(RowMatrix::unit);
         RowMatrix result(n_);
         std::vector<std::int64_t>& starts = result.row_starts;
@@ -135,6 +134,7 @@ class Negatives {
         std::partial_sum(starts.begin(), starts.end(), starts.begin());
         result.columns.resize(static_cast<std::size_t>(starts.back()));
         result.entries.resize(result.columns.size());
+        sums.assign(n_, 0.0);
         pool.run(tile_rows_, [&](std::size_t tile_row) {
             const std::size_t first = tile_row * tile_size, n_rows = std::min(tile_size, n_ - first);
             std::array<std::int64_t, tile_size> slots;
@@ -149,7 +149,10 @@ class Negatives {
                      ++at)
                     put(i, static_cast<std::size_t>(other->columns[at]),
                         static_cast<float>(weight * other->values[at]));
-            visit_rows(tile_row, put);
+            visit_rows(tile_row, [&](std::size_t i, std::size_t column, float entry) {
+                put(i, column, entry);
+                sums[first + i] += static_cast<double>(entry);
+            });
             for (std::size_t i = 0; i < n_rows; ++i)
                 while (slots[i] < starts[first + i + 1]) put(i, first + i, 0.0f);
         });
@@ -200,7 +203,7 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
     const kernels::Gram& kernel =
         searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
     const float error = searches && !options.bfloat16 ? kernels::signs_error(features.channels()) : 0.0f;
-    const std::optional<std::size_t> most = most_negatives(features, grid);
+    const std::optional<std::size_t> most = most_negatives(features, grid, pool);
     constexpr double largest_weight = 1e30;  // the other matrix becomes one of floats
     if (!most || weight > largest_weight) return nullptr;
     const double tiles_bytes =
@@ -229,8 +232,7 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
         result->scale = static_cast<double>(scale);
     }
     if (negatives.too_many()) return nullptr;
-    result->sparse = negatives.correction(other, weight, pool);
-    result->added = negatives.row_sums(pool);
+    result->sparse = negatives.correction(other, weight, result->added, pool);
     auto words = std::make_unique<RoundedFeatures>(*factor, pool);
     result->rounding = words->rounding();
     result->exact = FeaturesOfGrid(std::move(factor), own, grid);

@@ -125,8 +125,9 @@ inline void blend(const float* const* rows, const float* weights, float scale, f
 template <class V>
 inline void transpose(const float* in, std::size_t in_stride, float* out, std::size_t out_stride) {
     using deepspec::kernels::tile_size;
-    for (std::size_t i = 0; i < tile_size; i += V::square)
-        for (std::size_t j = 0; j < tile_size; j += V::square)
+    // Whole rows of `out`, which may be far apart, at once.
+    for (std::size_t j = 0; j < tile_size; j += V::square)
+        for (std::size_t i = 0; i < tile_size; i += V::square)
             V::transpose(in + i * in_stride + j, in_stride, out + j * out_stride + i, out_stride);
 }
 
