@@ -273,8 +273,9 @@ bool FactoredAffinity::tolerates(const Laplacian& laplacian, double tolerance) c
     return std::sqrt(square) <= 0.5 * tolerance;
 }
 
-bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const {
-    const FeatureAffinity& features = gram_.exact.features();
+bool FactoredAffinity::visit_row(std::size_t i, const FeaturesOfGrid& of_grid, double error,
+                                 const Visit& visit, ThreadPool& pool) const {
+    const FeatureAffinity& features = of_grid.features();
     std::vector<float> unit(2 * size(), 0.0f), products(2 * size());
     unit[2 * i] = 1.0f;
     const std::vector<float> shared = features.begin_product(unit.data(), pool);
@@ -282,17 +283,20 @@ bool FactoredAffinity::visit_row(std::size_t i, const Visit& visit, ThreadPool& 
         features.product_rows(shared, begin, end, products.data() + 2 * begin);
     });
     for (std::size_t j = 0; j < size(); ++j) {
-        const double entry = gram_.scale * static_cast<double>(products[2 * j]);
+        const double entry = gram_.scale * (static_cast<double>(products[2 * j]) - error);
         if (entry > 0.0 && !visit(i, j, entry)) return false;
     }
     return true;
 }
 
-// A row is a product. One of a vertex that most others are connected with mostly suffices.
+// A row is a product. One of a vertex that most others are connected with mostly suffices, of rounded
+// features, where these leave no doubt that there is an edge.
 void FactoredAffinity::visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const {
     std::size_t first = 0;
     while (first + 1 < size() && !settled(first)) ++first;
-    if (!visit_row(first, visit, pool)) return;
+    // Half a unit of each channel, of one feature and of the other, which are at most 1 long.
+    const double error = 1.01 * std::sqrt(12.0 * gram_.rounding.of_rows);
+    if (!visit_row(first, gram_.rounded, error, visit, pool)) return;
     if (const std::optional<SparseView>& other = gram_.other)
         for (std::size_t i = 0; i < size(); ++i)
             for (std::int64_t slot = other->row_starts[i]; slot < other->row_starts[i + 1]; ++slot) {
@@ -300,7 +304,7 @@ void FactoredAffinity::visit_edges(const Visit& visit, const Settled& settled, T
                 if (entry > 0.0 && !visit(i, static_cast<std::size_t>(other->columns[slot]), entry)) return;
             }
     for (std::size_t i = 0; i < size(); ++i)
-        if (i != first && !settled(i) && !visit_row(i, visit, pool)) return;
+        if (!settled(i) && !visit_row(i, gram_.exact, 0.0, visit, pool)) return;
 }
 
 }  // namespace deepspec

@@ -65,8 +65,9 @@ class FactoredAffinity : public ImplicitAffinity {
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
 
   private:
-    // visit(i, j, entry) for the positive entries of relu(F F^T) in row i, until it returns false.
-    bool visit_row(std::size_t i, const Visit& visit, ThreadPool& pool) const;
+    // visit(i, j, entry - error) for entries of F F^T in row i that are larger, until it returns false.
+    bool visit_row(std::size_t i, const FeaturesOfGrid& features, double error, const Visit& visit,
+                   ThreadPool& pool) const;
 
     const FactoredGram& gram_;
     bool rounded_;
