@@ -130,6 +130,16 @@ struct Avx2 {
         const type factors = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(load_four(entries)), twice);
         return _mm256_fmadd_ps(factors, _mm256_castpd_ps(four), sums);
     }
+    struct Eight {
+        type low, high;
+    };
+    static Eight no_eight() { return {zero(), zero()}; }
+    static Eight add_eight_pairs(const float* pairs, const std::int32_t* columns, const float* entries,
+                                 Eight sums) {
+        return {add_four_pairs(pairs, columns, entries, sums.low),
+                add_four_pairs(pairs, columns + 4, entries + 4, sums.high)};
+    }
+    static type fold(Eight a) { return add(a.low, a.high); }
     // The sum of four pairs.
     static void store_pair(float* p, type a) {
         const __m128 two = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

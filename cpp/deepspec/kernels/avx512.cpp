@@ -84,6 +84,33 @@ struct Avx512 {
     }
 };
 
+struct Avx512Pairs : Avx2 {
+    using Eight = __m512;
+    static Eight no_eight() { return _mm512_setzero_ps(); }
+    // Masked loads where AVX2 has shuffles, which one unit alone does, and two columns in a load.
+    static Eight add_eight_pairs(const float* pairs, const std::int32_t* columns, const float* entries,
+                                 Eight sums) {
+        std::uint64_t two[4];
+        for (int i = 0; i < 4; ++i) __builtin_memcpy(&two[i], columns + 2 * i, sizeof two[i]);
+        const auto pair = [&](int e) {
+            const std::uint64_t column = e % 2 == 0 ? two[e / 2] & 0xffffffffu : two[e / 2] >> 32;
+            return _mm_load_sd(reinterpret_cast<const double*>(pairs) + column);
+        };
+        __m512d eight = _mm512_zextpd128_pd512(pair(0));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 1, pair(1));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 2, pair(2));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 3, pair(3));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 4, pair(4));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 5, pair(5));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 6, pair(6));
+        eight = _mm512_mask_broadcastsd_pd(eight, 1 << 7, pair(7));
+        const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        const __m512 factors = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(entries)));
+        return _mm512_fmadd_ps(factors, _mm512_castpd_ps(eight), sums);
+    }
+    static type fold(Eight a) { return add(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
+};
+
 struct Avx512Double {
     using type = __m512d;
     static constexpr int width = 8;
@@ -130,5 +157,5 @@ const deepspec::kernels::Kernels deepspec::kernels::avx512{
     {dots<Avx512Double, double>, subtract<Avx512Double, double>},
     {dots<Avx512, float, std::int16_t>, subtract<Avx512, float, std::int16_t>},
     dots_with<Avx512>,
-    pixel_loops<Avx2>,
+    pixel_loops<Avx512Pairs>,
     crf_loops<Avx512>};

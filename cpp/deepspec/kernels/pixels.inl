@@ -35,13 +35,12 @@ inline void row_products(const std::int64_t* row_starts, const std::int32_t* col
         std::int64_t slot = row_starts[row];
         const std::int64_t last = row_starts[row + 1];
         if constexpr (V::takes_pairs) {
-            typename V::type even = V::zero(), odd = V::zero();  // a sum waits for its last addition
-            for (; slot + static_cast<std::int64_t>(unit) < last; slot += 2 * unit) {
-                even = V::add_four_pairs(pairs, columns + slot, entries + slot, even);
-                odd = V::add_four_pairs(pairs, columns + slot + unit, entries + slot + unit, odd);
-            }
-            if (slot < last) even = V::add_four_pairs(pairs, columns + slot, entries + slot, even);
-            V::store_pair(products, V::add(even, odd));
+            typename V::Eight eight = V::no_eight();
+            for (; slot + static_cast<std::int64_t>(unit) < last; slot += 2 * unit)
+                eight = V::add_eight_pairs(pairs, columns + slot, entries + slot, eight);
+            typename V::type sums = V::fold(eight);
+            if (slot < last) sums = V::add_four_pairs(pairs, columns + slot, entries + slot, sums);
+            V::store_pair(products, sums);
         } else {
             float sums[unit][2] = {};
             for (; slot < last; slot += unit)
