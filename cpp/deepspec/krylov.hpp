@@ -29,14 +29,13 @@ using Eigen::VectorXd;
 // to a few unit vectors they cost the square of the size of H, where all vectors take its cube.
 class RitzProblem {
   public:
-    // H is tridiagonal, or anything symmetric.
-    RitzProblem(const MatrixXd& H, bool tridiagonal, Index n_last)
+    // H is symmetric, and 0 (but for rounding) farther from its diagonal than the bandwidth.
+    RitzProblem(const MatrixXd& H, Index bandwidth, Index n_last)
         : values_(H.rows()), last_rows_(MatrixXd::Zero(n_last, H.rows())), order_(H.rows()) {
         last_rows_.rightCols(n_last).setIdentity();
         VectorXd beside;
-        if (tridiagonal) {
-            values_ = H.diagonal();
-            beside = H.diagonal(1);
+        if (bandwidth <= 2) {
+            beside = reduced(H, bandwidth);
         } else {
             reduction_.emplace(H);
             values_ = reduction_->diagonal();
@@ -78,6 +77,61 @@ class RitzProblem {
         double c, s;
     };
 
+    // What is beside the diagonal, which becomes values_, of a tridiagonal matrix similar to a band's: its
+    // farther entries are rotated away, one after the other, and each time what that puts outside of the band
+    // is pushed down and out (Schwarz, Numer. Math. 12, 1968).
+    VectorXd reduced(const MatrixXd& H, Index bandwidth) {
+        const Index size = H.rows();
+        values_ = H.diagonal();
+        VectorXd first = VectorXd::Zero(size), second = VectorXd::Zero(size);  // H(i + 1, i), H(i + 2, i)
+        if (size > 1) first.head(size - 1) = H.diagonal(-1);
+        if (size > 2 && bandwidth == 2) second.head(size - 2) = H.diagonal(-2);
+        for (Index column = 0; column + 2 < size; ++column) {
+            if (second[column] == 0.0) continue;
+            double upper = first[column], outside = second[column];  // one below the other; the lower goes
+            second[column] = 0.0;
+            double* kept = &first[column];
+            for (Index k = column + 1; k + 1 < size; k += 2) {
+                const double length = std::sqrt(upper * upper + outside * outside);
+                const double c = length > 0.0 ? upper / length : 1.0;
+                const double s = length > 0.0 ? -outside / length : 0.0;
+                *kept = length;
+                if (k > column + 1) {  // between the entry that was kept and the diagonal
+                    const double a = first[k - 1], b = second[k - 1];
+                    first[k - 1] = c * a - s * b;
+                    second[k - 1] = s * a + c * b;
+                }
+                rotate(first, k, c, s);
+                if (k + 2 >= size) break;
+                const double a = second[k], b = first[k + 1];
+                second[k] = c * a - s * b;
+                first[k + 1] = s * a + c * b;
+                if (k + 3 >= size) break;
+                upper = second[k];
+                outside = -s * second[k + 1];
+                second[k + 1] *= c;
+                kept = &second[k];
+                if (outside == 0.0) break;
+            }
+        }
+        return first.head(std::max<Index>(0, size - 1));
+    }
+
+    // A rotation of the rows and columns k and k + 1, as far as the diagonal, what is beside it and what is
+    // kept of it go.
+    void rotate(VectorXd& beside, Index k, double c, double s) {
+        const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
+        values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;
+        values_[k + 1] = s * s * upper + 2.0 * c * s * middle + c * c * lower;
+        beside[k] = c * s * (upper - lower) + (c * c - s * s) * middle;
+        rotations_.push_back({k, c, s});
+        for (Index row = 0; row < last_rows_.rows(); ++row) {
+            const double entry = last_rows_(row, k);
+            last_rows_(row, k) = c * entry - s * last_rows_(row, k + 1);
+            last_rows_(row, k + 1) = s * entry + c * last_rows_(row, k + 1);
+        }
+    }
+
     // Implicit QR steps until nothing is left beside the diagonal.
     void diagonalize(VectorXd& beside) {
         constexpr double epsilon = std::numeric_limits<double>::epsilon();
@@ -109,17 +163,8 @@ class RitzProblem {
         for (Index k = begin; k < end; ++k) {
             const double length = std::sqrt(x * x + z * z);
             const double c = length > 0.0 ? x / length : 1.0, s = length > 0.0 ? -z / length : 0.0;
-            const double upper = values_[k], middle = beside[k], lower = values_[k + 1];
-            values_[k] = c * c * upper - 2.0 * c * s * middle + s * s * lower;
-            values_[k + 1] = s * s * upper + 2.0 * c * s * middle + c * c * lower;
-            beside[k] = c * s * (upper - lower) + (c * c - s * s) * middle;
+            rotate(beside, k, c, s);
             if (k > begin) beside[k - 1] = length;
-            rotations_.push_back({k, c, s});
-            for (Index row = 0; row < last_rows_.rows(); ++row) {
-                const double entry = last_rows_(row, k);
-                last_rows_(row, k) = c * entry - s * last_rows_(row, k + 1);
-                last_rows_(row, k + 1) = s * entry + c * last_rows_(row, k + 1);
-            }
             if (k + 1 == end) break;
             x = beside[k];
             z = -s * beside[k + 1];
@@ -180,7 +225,7 @@ class Factorization {
     }
 
     RitzProblem ritz() const {
-        return {projected_.topLeftCorner(size_, size_), width() == 1 && !restarted_, width()};
+        return {projected_.topLeftCorner(size_, size_), restarted_ ? size_ : width(), width()};
     }
 
     // |A V s - V H s| for unit vectors s whose last rows these are.
