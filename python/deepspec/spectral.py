@@ -139,9 +139,10 @@ def eigenpairs(
         F is rounded to 16 bits a channel, and fixed point is taken, where the degrees are large enough for this to
         change residuals by less than half of `tol`. ``"fast"``: from products of features rounded to bfloat16, an
         error of up to 2⁻⁷ of an entry of |F| |F|ᵀ, most of which cancels; above 512 cells in 8 bits, where the degrees
-        are large enough. `residuals` are then those of the rounded graph; on the unrounded one they stayed below 2e-4 for networks' features of a
-        thousand cells and more. Where the processor has no such products (``deepspec info`` tells) the arithmetic is
-        the standard one. Where F Fᵀ is kept as such, only what relu takes away is rounded further (on AVX2 to 16 bits).
+        are large enough. `residuals` are then those of the rounded graph; on the unrounded one they stayed below 2e-4
+        for networks' features of a thousand cells and more. Where the processor has no such products (``deepspec info``
+        tells) the arithmetic is the standard one. Where F Fᵀ is kept as such, only what relu takes away is rounded
+        further (on AVX2 to 16 bits).
     max_memory : float, optional
         Bytes that may be used besides the arguments and the colour graph. Default: what the system has. Where the
         packed W_feat (n² bytes in fixed point; less where few entries of F Fᵀ are negative) is above it, its entries are
