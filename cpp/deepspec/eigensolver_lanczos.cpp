@@ -80,23 +80,25 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
     }
 }
 
+// With a basis of floats where these tell residuals as small as the tolerance.
+RitzPairs search(const SymmetricOperator& op, std::size_t count, Habits habits,
+                 const SolverOptions& options) {
+    if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
+    habits.loss = 0.0;  // the operator's own products may be no more precise than floats
+    return search<double>(op, count, habits, options);
+}
+
 }  // namespace
 
 RitzPairs largest_eigenpairs_lanczos(const SymmetricOperator& op, std::size_t count,
                                      const SolverOptions& options) {
-    Habits habits{krylov_dimension(op.size, count), 0.75, 20.0, 0.01};
-    if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
-    habits.loss = 0.0;
-    return search<double>(op, count, habits, options);
+    return search(op, count, {krylov_dimension(op.size, count), 0.75, 20.0, 0.01}, options);
 }
 
 RitzPairs largest_eigenpairs_lean(const SymmetricOperator& op, std::size_t count,
                                   const SolverOptions& options) {
-    Habits habits{lean_dimension(count), 0.9, 0.1, 0.01};
-    if (op.size < 4 * habits.dimension) return largest_eigenpairs_lanczos(op, count, options);
-    if (options.tolerance >= 1e-5) return search<float>(op, count, habits, options);
-    habits.loss = 0.0;  // the operator's own products may be no more precise than floats
-    return search<double>(op, count, habits, options);
+    if (op.size < 4 * lean_dimension(count)) return largest_eigenpairs_lanczos(op, count, options);
+    return search(op, count, {lean_dimension(count), 0.9, 0.1, 0.01}, options);
 }
 
 }  // namespace deepspec

@@ -265,6 +265,52 @@ void components_are_those_of_the_positive_entries() {
     }
 }
 
+// Four groups of cells, side by side, of which each has channels of its own.
+Cells grouped(Grid grid, std::size_t channels) {
+    Cells cells{grid, channels, {}};
+    std::mt19937 random(23);
+    std::normal_distribution normal;
+    for (std::size_t i = 0; i < grid.size(); ++i)
+        for (std::size_t c = 0; c < channels; ++c)
+            cells.numbers.push_back((c % 4 == i % grid.width * 4 / grid.width ? 1.0 : 0.1) +
+                                    0.2 * normal(random));
+    return cells;
+}
+
+// What rounding must be expected to move residuals by is much what it does.
+void rounding_moves_residuals_as_is_expected() {
+    const Grid own{24, 26};
+    ThreadPool pool(2);
+    for (const Grid grid : {own, Grid{48, 52}}) {
+        const Cells cells = grouped(own, 96);
+        const SparseMatrix other = ring(grid.size());
+        const auto gram = factored(cells, grid, &other, 1.0);
+        CHECK(gram != nullptr);
+        if (gram == nullptr) return;
+        const FactoredAffinity exact(*gram, false), rounded(*gram, true);
+        const Laplacian laplacian(exact, LaplacianKind::normalized, pool);
+        const std::size_t k = 4, n = grid.size();
+        const Eigenpairs pairs = smallest_eigenpairs(laplacian, k, largest_eigenpairs_lanczos, {}, pool);
+        const std::vector<double> y(pairs.vectors.begin(), pairs.vectors.end());
+        const std::vector<double> own_products = products(exact, y, k, 2),
+                                  others = products(rounded, y, k, 2);
+        double largest = 0.0;
+        for (std::size_t j = 0; j < k; ++j) {
+            double square = 0.0, length = 0.0;
+            for (std::size_t i = 0; i < n; ++i) {
+                const double change = others[j * n + i] - own_products[j * n + i];
+                square += change * change / laplacian.degrees()[i];
+                length += laplacian.degrees()[i] * y[j * n + i] * y[j * n + i];
+            }
+            largest = std::max(largest, std::sqrt(square / length));
+        }
+        // Half of the tolerance is left to it.
+        CHECK(rounded.tolerates(laplacian, 6.0 * largest));
+        CHECK(!rounded.tolerates(laplacian, largest));
+        CHECK(exact.tolerates(laplacian, largest));
+    }
+}
+
 // The graph takes the factor where there is one, and its eigenpairs are those of tiles.
 void eigenpairs_are_those_of_tiles() {
     const Cells cells = turning({23, 26}, 80);
@@ -321,6 +367,7 @@ int main() {
     features_are_scaled_as_elsewhere();
     what_is_not_worth_it_is_left();
     components_are_those_of_the_positive_entries();
+    rounding_moves_residuals_as_is_expected();
     eigenpairs_are_those_of_tiles();
     return check::result();
 }
