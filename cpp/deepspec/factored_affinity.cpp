@@ -204,8 +204,7 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
         searches ? kernels::gram(kernels::Digits::signs) : gram_kernel(options, features.channels());
     const float error = searches && !options.bfloat16 ? kernels::signs_error(features.channels()) : 0.0f;
     const std::optional<std::size_t> most = most_negatives(features, grid, pool);
-    constexpr double largest_weight = 1e30;  // the other matrix becomes one of floats
-    if (!most || weight > largest_weight) return nullptr;
+    if (!most || weight > RowMatrix::largest_weight) return nullptr;
     const double tiles_bytes =
         gram_tiles_bytes(own, grid, features.channels(), over_own, kernel, pool.size());
     const std::int64_t n_other = other ? other->row_starts[other->n] : 0;

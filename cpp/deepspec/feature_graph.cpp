@@ -46,7 +46,10 @@ FeatureGraph::FeatureGraph(const ScaledFeatures& features, std::optional<SparseV
         tiles_.reset();
         tiles_ = feature_gram(features, gram, pool);
         const double epsilon = options.threshold ? options.threshold->epsilon : 0.0;
-        affinity_ = std::make_unique<FusedAffinity>(&*tiles_, sparse, sparse_weight, epsilon);
+        auto affinity = std::make_unique<FusedAffinity>(&*tiles_, sparse, sparse_weight, epsilon);
+        const bool rounded = gram.entries == Entries::fixed16 || gram.entries == Entries::fixed8;
+        if (rounded && sparse_weight <= RowMatrix::largest_weight) affinity->round_sparse(pool);
+        affinity_ = std::move(affinity);
         laplacian_.emplace(*affinity_, options.kind, pool);
         entries_ = gram.entries;
         return !gram.keep || laplacian_->tolerates(gram.entries, options.tolerance);

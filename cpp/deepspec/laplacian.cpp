@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "deepspec/columns.hpp"
+#include "deepspec/kernels/kernels.hpp"
 
 namespace deepspec {
 namespace {
@@ -41,14 +42,19 @@ class DisjointSets {
     std::size_t count_;
 };
 
-// (n, 2) for every two of the vectors: what a column's index finds of both lies together.
-std::vector<double> in_pairs(const double* x, std::size_t n, std::size_t count, std::size_t stride) {
-    std::vector<double> pairs(count / 2 * 2 * n);
-    for (std::size_t v = 0; v + 2 <= count; v += 2)
+// (n, 2) for every two of the first `count` vectors: what a column's index finds of both lies together. Where
+// they are odd, the last is its own partner.
+template <class Number>
+std::vector<Number> in_pairs(const double* x, std::size_t n, std::size_t count, std::size_t stride) {
+    std::vector<Number> pairs((count + 1) / 2 * 2 * n);
+    for (std::size_t v = 0; v < count; v += 2) {
+        const double* const first = x + v * stride;
+        const double* const second = x + std::min(v + 1, count - 1) * stride;
         for (std::size_t i = 0; i < n; ++i) {
-            pairs[v * n + 2 * i] = x[v * stride + i];
-            pairs[v * n + 2 * i + 1] = x[(v + 1) * stride + i];
+            pairs[v * n + 2 * i] = static_cast<Number>(first[i]);
+            pairs[v * n + 2 * i + 1] = static_cast<Number>(second[i]);
         }
+    }
     return pairs;
 }
 
@@ -97,7 +103,12 @@ void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::
     if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride, detail);
     const std::size_t n_dense = dense ? dense->n_tasks() : 0;
     const std::size_t n_sparse = (n_ + block - 1) / block;
-    const std::vector<double> pairs = sparse_ ? in_pairs(x, n_, count, stride) : std::vector<double>();
+    std::vector<double> pairs;
+    std::vector<float> rounded_pairs;
+    if (rounded_)
+        rounded_pairs = in_pairs<float>(x, n_, count, stride);
+    else if (sparse_)
+        pairs = in_pairs<double>(x, n_, count / 2 * 2, stride);
     std::vector<double> of_uniform(count, 0.0);
     for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
         of_uniform[v] = uniform_ * std::accumulate(x + v * stride, x + v * stride + n_, 0.0);
@@ -109,9 +120,10 @@ void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::
                 std::fill(y + v * stride + begin, y + v * stride + end, of_uniform[v]);
             return;
         }
-        for (std::size_t v = 0; v + 2 <= count; v += 2)
+        if (rounded_) multiply_rounded(rounded_pairs.data(), y, count, stride, begin, end);
+        for (std::size_t v = 0; !rounded_ && v + 2 <= count; v += 2)
             multiply_sparse<2>(pairs.data() + v * n_, y + v * stride, stride, begin, end);
-        if (count % 2 != 0) {
+        if (!rounded_ && count % 2 != 0) {
             const std::size_t last = (count - 1) * stride;
             multiply_sparse<1>(x + last, y + last, stride, begin, end);
         }
@@ -119,6 +131,45 @@ void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::
             for (std::size_t i = begin; i < end; ++i) y[v * stride + i] += of_uniform[v];
     });
     if (dense) dense->add_to(y, pool);
+}
+
+void FusedAffinity::round_sparse(ThreadPool& pool) {
+    if (!sparse_) return;
+    constexpr auto unit = static_cast<std::int64_t>(RowMatrix::unit);
+    rounded_.emplace(n_);
+    std::vector<std::int64_t>& starts = rounded_->row_starts;
+    for (std::size_t i = 0; i < n_; ++i)
+        starts[i + 1] =
+            starts[i] + (sparse_->row_starts[i + 1] - sparse_->row_starts[i] + unit - 1) / unit * unit;
+    rounded_->columns.resize(static_cast<std::size_t>(starts.back()));
+    rounded_->entries.resize(rounded_->columns.size());
+    pool.for_blocks(n_, block, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            auto to = static_cast<std::size_t>(starts[i]);
+            for (std::int64_t slot = sparse_->row_starts[i]; slot < sparse_->row_starts[i + 1];
+                 ++slot, ++to) {
+                rounded_->columns[to] = sparse_->columns[slot];
+                rounded_->entries[to] = static_cast<float>(sparse_weight_ * sparse_->values[slot]);
+            }
+            for (; to < static_cast<std::size_t>(starts[i + 1]); ++to) {
+                rounded_->columns[to] = static_cast<std::int32_t>(i);
+                rounded_->entries[to] = 0.0f;
+            }
+        }
+    });
+}
+
+void FusedAffinity::multiply_rounded(const float* pairs, double* y, std::size_t count, std::size_t stride,
+                                     std::size_t begin, std::size_t end) const {
+    std::array<float, 2 * block> products;
+    for (std::size_t v = 0; v < count; v += 2) {
+        kernels::selected().pixels.row_products(rounded_->row_starts.data(), rounded_->columns.data(),
+                                                rounded_->entries.data(), pairs + v * n_, begin, end,
+                                                products.data());
+        for (std::size_t i = begin; i < end; ++i)
+            for (std::size_t w = v; w < std::min(v + 2, count); ++w)
+                y[w * stride + i] = static_cast<double>(products[2 * (i - begin) + w - v]);
+    }
 }
 
 template <std::size_t COUNT>

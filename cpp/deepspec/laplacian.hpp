@@ -59,6 +59,9 @@ class FusedAffinity : public Affinity {
     FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
                   double uniform = 0.0);
 
+    // Products are of floats from now on: half as much to read, and exact enough beside rounded tiles.
+    void round_sparse(ThreadPool& pool);
+
     std::size_t size() const override { return n_; }
     bool has_coarse() const override { return dense_ != nullptr && dense_->has_coarse(); }
 
@@ -71,6 +74,10 @@ class FusedAffinity : public Affinity {
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
 
   private:
+    // Blocks of rows of the sparse part times vectors.
+    void multiply_rounded(const float* pairs, double* y, std::size_t count, std::size_t stride,
+                          std::size_t begin, std::size_t end) const;
+
     // Rows of the sparse part times COUNT vectors, which are (n, COUNT); those of y lie `stride` apart.
     template <std::size_t COUNT>
     void multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
@@ -80,6 +87,7 @@ class FusedAffinity : public Affinity {
     std::optional<SparseView> sparse_;
     double sparse_weight_, uniform_;
     std::size_t n_;
+    std::optional<RowMatrix> rounded_;  // sparse_weight * sparse
 };
 
 // How to keep W's dense part: the first of these that fits and that its graph tolerates. Up to 512 rows

@@ -30,6 +30,7 @@ struct SparseMatrix {
 // Where a column is twice in a row, its entries add up.
 struct RowMatrix {
     static constexpr std::size_t unit = kernels::row_unit;
+    static constexpr double largest_weight = 1e30;  // that what becomes floats may be multiplied by
 
     explicit RowMatrix(std::size_t size = 0) : n(size), row_starts(n + 1) {}
 
