@@ -68,6 +68,19 @@ void affinity_adds_its_parts() {
     check(FusedAffinity(&dense, second.view(), 10.0), fuse(first, second, 10.0));
     check(FusedAffinity(&dense, std::nullopt, 1.0), graphs::to_dense(first));
     check(FusedAffinity(nullptr, second.view(), 2.5), fuse(none, second, 2.5));
+    ThreadPool pool(2);
+    FusedAffinity rounded(&dense, second.view(), 10.0);
+    rounded.round_sparse(pool);
+    check(rounded, fuse(first, second, 10.0));
+    constexpr std::size_t count = 3;
+    std::vector<double> vectors, together(count * n), alone(n);
+    for (std::size_t v = 0; v < count; ++v)
+        for (std::size_t i = 0; i < n; ++i) vectors.push_back(x[(i + 17 * v) % n]);
+    rounded.multiply(vectors.data(), together.data(), pool, count, n);
+    for (std::size_t v = 0; v < count; ++v) {
+        rounded.multiply(vectors.data() + v * n, alone.data(), pool);
+        CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(v * n)));
+    }
 
     const SparseMatrix small = random_graph(3, 3);
     CHECK_THROWS(std::invalid_argument, "got 1100 and 3 rows", FusedAffinity(&dense, small.view(), 1.0));
