@@ -56,7 +56,7 @@ double negative_part(const ScaledFeatures& features, ThreadPool& pool) {
 // How many negative entries there may be, if factors are to be taken at all.
 std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid grid, ThreadPool& pool) {
     constexpr std::size_t small = 512;  // floats of so few rows stay in the second-level cache
-    // Beside a multiply-add of a tile: one of the factor, which is of floats, and one that gathers.
+    // Beside a multiply-add of a tile: one of the factor, at most (of its floats), and one that gathers.
     constexpr double of_factor = 1.2, of_gather = 4.0, worthwhile = 0.7;
     constexpr double most = 0.07;  // of all entries: they take the memory of fixed16 tiles then
     const auto n = static_cast<double>(grid.size()), own = static_cast<double>(features.grid().size());

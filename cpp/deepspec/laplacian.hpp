@@ -74,7 +74,7 @@ class FusedAffinity : public Affinity {
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
 
   private:
-    // Blocks of rows of the sparse part times vectors.
+    // Rows of the rounded sparse part, at most a block of them, times vectors, two of which are (n, 2).
     void multiply_rounded(const float* pairs, double* y, std::size_t count, std::size_t stride,
                           std::size_t begin, std::size_t end) const;
 

@@ -128,7 +128,8 @@ def eigenpairs(
     normalize_features : bool
         Scale each feature to length 1 before interpolating. A zero feature stays zero.
     solver : {"auto", "native", "spectra"}
-        ``"native"``: Lanczos with full reorthogonalisation and thick restarts; ``"spectra"``: the Spectra
+        ``"native"``: block Lanczos with thick restarts, its basis orthogonal to rounding, or from a `tol` of 1e-5 on,
+        where it is of floats, to a hundredth of `tol`; ``"spectra"``: the Spectra
         library's implicitly restarted Lanczos. ``"auto"`` is ``"native"``.
     tol : float, optional
         Largest residual accepted. Default: 1e-5, or 5e-5 where `precision` is ``"fast"``. Below about 1e-6 it is out
