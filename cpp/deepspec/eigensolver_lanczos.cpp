@@ -35,6 +35,7 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
     Index next_check = op.nearly_right ? 0 : std::min(capacity, 2 * wanted + 8 * width);
     Index last_check = 0;
     double last_residual = 0.0;
+    VectorXd values;  // at the last look
     for (;;) {
         factorization.extend();
         result.n_products += static_cast<std::size_t>(width);
@@ -43,7 +44,8 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
         const bool out_of_products = result.n_products >= options.max_products;
         if (size < next_check && !out_of_products && !factorization.full()) continue;
 
-        const RitzProblem ritz = factorization.ritz();
+        const RitzProblem ritz = factorization.ritz(wanted, values);
+        values = ritz.values().tail(wanted);
         const VectorXd residuals = factorization.residuals(ritz.last_rows().rightCols(wanted));
         const double residual = residuals.maxCoeff();
         if (options.watch != nullptr) (*options.watch)(result.n_products, residual / target);
@@ -53,7 +55,7 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
             result.vectors.reserve(static_cast<std::size_t>(vectors.size()));
             for (Index j = wanted - 1; j >= 0; --j) {
                 if (!converged && residuals[j] > target) continue;
-                result.values.push_back(ritz.values()[size - wanted + j]);
+                result.values.push_back(values[j]);
                 result.vectors.insert(result.vectors.end(), vectors.col(j).begin(), vectors.col(j).end());
             }
             result.none_hidden = converged && width > 1 &&
@@ -72,7 +74,7 @@ RitzPairs search(const SymmetricOperator& op, std::size_t count, const Habits& h
         next_check = size + static_cast<Index>(std::clamp(steps, 1.0, 6.0 * static_cast<double>(width)));
         if (factorization.full()) {
             const Index kept = wanted + (capacity - wanted) / 3;
-            factorization.restart(ritz, kept);
+            factorization.restart(factorization.ritz(kept, {}), kept);
             last_check = 0;
             next_check = kept + std::max<Index>(4, (capacity - kept) / 4);
         }

@@ -24,26 +24,30 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-// Eigenpairs of the projected matrix H, ascending: values, the last rows of all vectors, which residuals
-// need, and whole vectors of the few that are asked for. The rotations that diagonalise H are kept; applied
-// to a few unit vectors they cost the square of the size of H, where all vectors take its cube.
+// The largest eigenpairs of the projected matrix H: values, ascending, the last rows of their vectors, which
+// residuals need, and the vectors of those that are asked for. The rotations that diagonalise H are kept;
+// applied to a few unit vectors they cost the square of the size of H, where all vectors take its cube.
+//
+// H is turned around: wanted vectors have next to nothing in the last of a Krylov space's directions, and
+// QR steps are precise where that is at the beginning (Parlett and Le, SIAM J. Matrix Anal. 14, 1993).
 class RitzProblem {
   public:
-    // H is symmetric, and 0 (but for rounding) farther from its diagonal than the bandwidth.
-    RitzProblem(const MatrixXd& H, Index bandwidth, Index n_last)
-        : values_(H.rows()), last_rows_(MatrixXd::Zero(n_last, H.rows())), order_(H.rows()) {
-        last_rows_.rightCols(n_last).setIdentity();
+    // H is symmetric, and 0 (but for rounding) farther from its diagonal than the bandwidth. `wanted` pairs
+    // are found, or more. `near` may have numbers near their values, as a smaller space's are.
+    RitzProblem(const MatrixXd& H, Index bandwidth, Index n_last, Index wanted, const VectorXd& near)
+        : last_rows_(MatrixXd::Zero(n_last, H.rows())) {
+        last_rows_.leftCols(n_last) = MatrixXd::Identity(n_last, n_last).rowwise().reverse();
         VectorXd beside;
         if (bandwidth <= 2) {
             beside = reduced(H, bandwidth);
         } else {
-            reduction_.emplace(H);
+            reduction_.emplace(MatrixXd(H.reverse()));
             values_ = reduction_->diagonal();
             beside = reduction_->subDiagonal();
             last_rows_.applyOnTheRight(reduction_->matrixQ());
         }
-        diagonalize(beside);
-        std::iota(order_.begin(), order_.end(), Index{0});
+        order_.resize(static_cast<std::size_t>(H.rows() - diagonalize(beside, wanted, near)));
+        std::iota(order_.begin(), order_.end(), H.rows() - static_cast<Index>(order_.size()));
         std::sort(order_.begin(), order_.end(), [this](Index a, Index b) { return values_[a] < values_[b]; });
         values_ = VectorXd(values_(order_));
         last_rows_ = MatrixXd(last_rows_(Eigen::all, order_));
@@ -53,10 +57,10 @@ class RitzProblem {
     const MatrixXd& last_rows() const { return last_rows_; }
 
     // Of the `count` largest values, which are the last columns in this order too.
-    MatrixXd largest_vectors(Index count) const {
-        const Index size = values_.size();
+    MatrixXd largest_vectors(Index size, Index count) const {
         MatrixXd rows = MatrixXd::Zero(count, size);  // of the transpose: a rotation meets two columns
-        for (Index j = 0; j < count; ++j) rows(j, order_[static_cast<std::size_t>(size - count + j)]) = 1.0;
+        for (Index j = 0; j < count; ++j)
+            rows(j, order_[order_.size() - static_cast<std::size_t>(count - j)]) = 1.0;
         for (auto rotation = rotations_.rbegin(); rotation != rotations_.rend(); ++rotation) {
             const auto [k, c, s] = *rotation;
             for (Index j = 0; j < count; ++j) {
@@ -67,7 +71,7 @@ class RitzProblem {
         }
         MatrixXd vectors = rows.transpose();
         if (reduction_) vectors.applyOnTheLeft(reduction_->matrixQ());
-        return vectors;
+        return vectors.colwise().reverse();
     }
 
   private:
@@ -82,10 +86,10 @@ class RitzProblem {
     // is pushed down and out (Schwarz, Numer. Math. 12, 1968).
     VectorXd reduced(const MatrixXd& H, Index bandwidth) {
         const Index size = H.rows();
-        values_ = H.diagonal();
-        VectorXd first = VectorXd::Zero(size), second = VectorXd::Zero(size);  // H(i + 1, i), H(i + 2, i)
-        if (size > 1) first.head(size - 1) = H.diagonal(-1);
-        if (size > 2 && bandwidth == 2) second.head(size - 2) = H.diagonal(-2);
+        values_ = H.diagonal().reverse();
+        VectorXd first = VectorXd::Zero(size), second = VectorXd::Zero(size);  // one below the diagonal, two
+        if (size > 1) first.head(size - 1) = H.diagonal(-1).reverse();
+        if (size > 2 && bandwidth == 2) second.head(size - 2) = H.diagonal(-2).reverse();
         for (Index column = 0; column + 2 < size; ++column) {
             if (second[column] == 0.0) continue;
             double upper = first[column], outside = second[column];  // one below the other; the lower goes
@@ -132,33 +136,58 @@ class RitzProblem {
         }
     }
 
-    // Implicit QR steps until nothing is left beside the diagonal.
-    void diagonalize(VectorXd& beside) {
+    // Implicit QR steps until nothing is left beside the diagonal from the index that is returned on, where
+    // the `wanted` largest values are then. What is last becomes a value near a step's shift, mostly.
+    Index diagonalize(VectorXd& beside, Index wanted, const VectorXd& near) {
         constexpr double epsilon = std::numeric_limits<double>::epsilon();
+        constexpr Index guided = 2;  // steps to a value whose shift is a number near it
         const auto negligible = [&](Index i) {
             return std::abs(beside[i]) <= epsilon * (std::abs(values_[i]) + std::abs(values_[i + 1]));
         };
-        Index end = values_.size() - 1;
-        for (Index steps = 0; end > 0; ++steps) {
+        const Index size = values_.size();
+        Index end = size - 1, enough = wanted, n_near = near.size(), steps = 0;
+        while (end > 0) {
             if (negligible(end - 1)) {
                 --end;
+                if (steps > 0 && n_near > 0) --n_near;
+                steps = 0;
+                const Index n_found = size - 1 - end;
+                if (n_found < enough) continue;
+                VectorXd found = values_.tail(n_found);
+                std::nth_element(found.begin(), found.end() - wanted, found.end());
+                if (none_above(found[n_found - wanted], beside, end)) return end + 1;
+                enough = 2 * n_found;
                 continue;
             }
-            if (steps > 50 * values_.size())  // two or three for an eigenvalue are usual
+            if (steps > 50 * size)  // two or three for an eigenvalue are usual
                 throw std::runtime_error("the projected eigenproblem did not converge");
             Index begin = end - 1;
             while (begin > 0 && !negligible(begin - 1)) --begin;
-            chase(beside, begin, end);
+            const bool is_guided = n_near > 0 && steps < guided;
+            chase(beside, begin, end, is_guided ? near[n_near - 1] : wilkinson_shift(beside, end));
+            ++steps;
         }
+        return 0;
     }
 
-    // One QR step on the rows [begin, end] with Wilkinson's shift: rotations of neighbouring rows and columns
-    // push the entry that the first of them puts outside of the three diagonals down and out.
-    void chase(VectorXd& beside, Index begin, Index end) {
+    // Whether no eigenvalue of the rows [0, end] is above a number: by the signs of the pivots (Sylvester).
+    bool none_above(double number, const VectorXd& beside, Index end) const {
+        double pivot = values_[0] - number;
+        for (Index i = 1; i <= end && pivot < 0.0; ++i)
+            pivot = values_[i] - number - beside[i - 1] * beside[i - 1] / pivot;
+        return pivot < 0.0;
+    }
+
+    // The eigenvalue of the last two rows that is nearer to the last entry.
+    double wilkinson_shift(const VectorXd& beside, Index end) const {
         const double half = 0.5 * (values_[end - 1] - values_[end]), corner = beside[end - 1];
-        const double shift =
-            values_[end] -
-            corner * corner / (half + std::copysign(std::sqrt(half * half + corner * corner), half));
+        return values_[end] -
+               corner * corner / (half + std::copysign(std::sqrt(half * half + corner * corner), half));
+    }
+
+    // One QR step on the rows [begin, end]: rotations of neighbouring rows and columns push the entry that
+    // the first of them puts outside of the three diagonals down and out.
+    void chase(VectorXd& beside, Index begin, Index end, double shift) {
         double x = values_[begin] - shift, z = beside[begin];
         for (Index k = begin; k < end; ++k) {
             const double length = std::sqrt(x * x + z * z);
@@ -224,8 +253,9 @@ class Factorization {
         return vectors;
     }
 
-    RitzProblem ritz() const {
-        return {projected_.topLeftCorner(size_, size_), restarted_ ? size_ : width(), width()};
+    // The `wanted` largest pairs of H, or more; `near` as for RitzProblem.
+    RitzProblem ritz(Index wanted, const VectorXd& near) const {
+        return {projected_.topLeftCorner(size_, size_), restarted_ ? size_ : width(), width(), wanted, near};
     }
 
     // |A V s - V H s| for unit vectors s whose last rows these are.
@@ -282,7 +312,7 @@ class Factorization {
     // may write them over these rows of the basis.
     template <class Put>
     void combine(const RitzProblem& ritz, Index count, const Put& put) const {
-        const MatrixXd vectors = ritz.largest_vectors(count);
+        const MatrixXd vectors = ritz.largest_vectors(size_, count);
         const std::vector<double> factors(vectors.data(), vectors.data() + vectors.size());
         columns::combine(basis_.data(), static_cast<std::size_t>(size_), factors, length(), op_.pool,
                          [&](std::size_t row, std::size_t n, const Number* sums) {
