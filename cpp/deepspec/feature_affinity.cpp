@@ -56,9 +56,7 @@ std::vector<float> TiledFeatures::begin_product(const float* x, ThreadPool& pool
     std::vector<double> vectors(2 * n), products(2 * n);
     for (std::size_t i = 0; i < n; ++i)
         for (std::size_t v = 0; v < 2; ++v) vectors[v * n + i] = static_cast<double>(x[2 * i + v]);
-    TiledMatrix::Product product(matrix_, vectors.data(), 2, n);
-    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    product.add_to(products.data(), pool);
+    matrix_.multiply(vectors.data(), products.data(), pool, 2, n);
     std::vector<float> result(2 * n);
     for (std::size_t i = 0; i < n; ++i)
         for (std::size_t v = 0; v < 2; ++v) result[2 * i + v] = static_cast<float>(products[v * n + i]);

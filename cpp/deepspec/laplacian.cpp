@@ -42,49 +42,25 @@ class DisjointSets {
     std::size_t count_;
 };
 
-// (n, 2) for every two of the first `count` vectors: what a column's index finds of both lies together. Where
+// (n, 2) for every two of `count` vectors, times F: what a column's index finds of both lies together. Where
 // they are odd, the last is its own partner.
-template <class Number>
-std::vector<Number> in_pairs(const double* x, std::size_t n, std::size_t count, std::size_t stride) {
+template <class Number, class Given>
+std::vector<Number> in_pairs(const double* f, const Given* x, std::size_t n, std::size_t count,
+                             std::size_t stride) {
     std::vector<Number> pairs((count + 1) / 2 * 2 * n);
     for (std::size_t v = 0; v < count; v += 2) {
-        const double* const first = x + v * stride;
-        const double* const second = x + std::min(v + 1, count - 1) * stride;
+        const Given* const first = x + v * stride;
+        const Given* const second = x + std::min(v + 1, count - 1) * stride;
         for (std::size_t i = 0; i < n; ++i) {
-            pairs[v * n + 2 * i] = static_cast<Number>(first[i]);
-            pairs[v * n + 2 * i + 1] = static_cast<Number>(second[i]);
+            const double factor = f != nullptr ? f[i] : 1.0;
+            pairs[v * n + 2 * i] = static_cast<Number>(factor * static_cast<double>(first[i]));
+            pairs[v * n + 2 * i + 1] = static_cast<Number>(factor * static_cast<double>(second[i]));
         }
     }
     return pairs;
 }
 
 }  // namespace
-
-void Affinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
-                       std::size_t count, std::size_t stride, Detail detail) const {
-    const std::size_t n = size();
-    Buffer<double> weighted(count * n), products(count * n);
-    const auto for_rows = [&](const auto& body) {
-        for (std::size_t v = 0; v < count; ++v)
-            columns::for_pieces(n, 4, pool, [&](std::size_t begin, std::size_t end) {
-                for (std::size_t i = begin; i < end; ++i) body(v * n + i, v * stride + i, f[i]);
-            });
-    };
-    for_rows([&](std::size_t own, std::size_t at, double factor) { weighted.data()[own] = factor * x[at]; });
-    multiply(weighted.data(), products.data(), pool, count, n, detail);
-    for_rows([&](std::size_t own, std::size_t at, double factor) {
-        y[at] = terms.x * x[at] + terms.product * factor * products.data()[own];
-    });
-}
-
-void Affinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
-                       std::size_t count, std::size_t stride, Detail detail) const {
-    const std::size_t n = size();
-    Buffer<double> vectors(count * n), result(count * n);
-    for (std::size_t v = 0; v < count; ++v) columns::convert(x + v * stride, vectors.data() + v * n, n, pool);
-    combine(terms, f, vectors.data(), result.data(), pool, count, n, detail);
-    for (std::size_t v = 0; v < count; ++v) columns::convert(result.data() + v * n, y + v * stride, n, pool);
-}
 
 FusedAffinity::FusedAffinity(const TiledMatrix* dense, std::optional<SparseView> sparse, double sparse_weight,
                              double uniform)
@@ -97,40 +73,61 @@ FusedAffinity::FusedAffinity(const TiledMatrix* dense, std::optional<SparseView>
                                     " and " + std::to_string(sparse->n) + " rows");
 }
 
-void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
-                             std::size_t stride, Detail detail) const {
+template <class Number, class Finish>
+void FusedAffinity::multiply_all(const double* f, const Number* x, ThreadPool& pool, std::size_t count,
+                                 std::size_t stride, Detail detail, const Finish& finish) const {
     std::optional<TiledMatrix::Product> dense;
-    if (dense_ != nullptr) dense.emplace(*dense_, x, count, stride, detail);
-    const std::size_t n_dense = dense ? dense->n_tasks() : 0;
-    const std::size_t n_sparse = (n_ + block - 1) / block;
+    if (dense_ != nullptr) {
+        dense.emplace(*dense_, f, x, count, stride, detail);
+        pool.run(dense->n_tasks(), [&](std::size_t task) { dense->run(task); });
+    }
     std::vector<double> pairs;
     std::vector<float> rounded_pairs;
     if (rounded_)
-        rounded_pairs = in_pairs<float>(x, n_, count, stride);
+        rounded_pairs = in_pairs<float>(f, x, n_, count, stride);
     else if (sparse_)
-        pairs = in_pairs<double>(x, n_, count / 2 * 2, stride);
+        pairs = in_pairs<double>(f, x, n_, count, stride);
     std::vector<double> of_uniform(count, 0.0);
     for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
-        of_uniform[v] = uniform_ * std::accumulate(x + v * stride, x + v * stride + n_, 0.0);
-    pool.run(n_dense + n_sparse, [&](std::size_t task) {
-        if (task < n_dense) return dense->run(task);
-        const std::size_t begin = (task - n_dense) * block, end = std::min(begin + block, n_);
-        if (!sparse_) {
-            for (std::size_t v = 0; v < count; ++v)
-                std::fill(y + v * stride + begin, y + v * stride + end, of_uniform[v]);
-            return;
+        for (std::size_t i = 0; i < n_; ++i)
+            of_uniform[v] += uniform_ * (f != nullptr ? f[i] : 1.0) * static_cast<double>(x[v * stride + i]);
+    pool.for_blocks(n_, block, [&](std::size_t begin, std::size_t end) {
+        std::array<double, 2 * block> of_sparse{};
+        std::array<double, block> sums;
+        for (std::size_t v = 0; v < count; ++v) {
+            if (v % 2 == 0 && rounded_)
+                multiply_rounded(rounded_pairs.data() + v * n_, begin, end, of_sparse.data());
+            else if (v % 2 == 0 && sparse_)
+                multiply_sparse(pairs.data() + v * n_, begin, end, of_sparse.data());
+            for (std::size_t i = 0; i < end - begin; ++i) sums[i] = of_sparse[2 * i + v % 2] + of_uniform[v];
+            if (dense) dense->add_rows(v, begin, end, sums.data());
+            for (std::size_t i = begin; i < end; ++i) finish(v * stride + i, i, sums[i - begin]);
         }
-        if (rounded_) multiply_rounded(rounded_pairs.data(), y, count, stride, begin, end);
-        for (std::size_t v = 0; !rounded_ && v + 2 <= count; v += 2)
-            multiply_sparse<2>(pairs.data() + v * n_, y + v * stride, stride, begin, end);
-        if (!rounded_ && count % 2 != 0) {
-            const std::size_t last = (count - 1) * stride;
-            multiply_sparse<1>(x + last, y + last, stride, begin, end);
-        }
-        for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
-            for (std::size_t i = begin; i < end; ++i) y[v * stride + i] += of_uniform[v];
     });
-    if (dense) dense->add_to(y, pool);
+}
+
+void FusedAffinity::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                             std::size_t stride, Detail detail) const {
+    multiply_all(nullptr, x, pool, count, stride, detail,
+                 [&](std::size_t at, std::size_t, double sum) { y[at] = sum; });
+}
+
+void FusedAffinity::combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                            std::size_t count, std::size_t stride, Detail detail) const {
+    combine_all(terms, f, x, y, pool, count, stride, detail);
+}
+
+void FusedAffinity::combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
+                            std::size_t count, std::size_t stride, Detail detail) const {
+    combine_all(terms, f, x, y, pool, count, stride, detail);
+}
+
+template <class Number>
+void FusedAffinity::combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
+                                std::size_t count, std::size_t stride, Detail detail) const {
+    multiply_all(f, x, pool, count, stride, detail, [&](std::size_t at, std::size_t i, double sum) {
+        y[at] = static_cast<Number>(terms.x * static_cast<double>(x[at]) + terms.product * f[i] * sum);
+    });
 }
 
 void FusedAffinity::round_sparse(ThreadPool& pool) {
@@ -159,41 +156,33 @@ void FusedAffinity::round_sparse(ThreadPool& pool) {
     });
 }
 
-void FusedAffinity::multiply_rounded(const float* pairs, double* y, std::size_t count, std::size_t stride,
-                                     std::size_t begin, std::size_t end) const {
-    std::array<float, 2 * block> products;
-    for (std::size_t v = 0; v < count; v += 2) {
-        kernels::selected().pixels.row_products(rounded_->row_starts.data(), rounded_->columns.data(),
-                                                rounded_->entries.data(), pairs + v * n_, begin, end,
-                                                products.data());
-        for (std::size_t i = begin; i < end; ++i)
-            for (std::size_t w = v; w < std::min(v + 2, count); ++w)
-                y[w * stride + i] = static_cast<double>(products[2 * (i - begin) + w - v]);
-    }
+void FusedAffinity::multiply_rounded(const float* pairs, std::size_t begin, std::size_t end,
+                                     double* products) const {
+    std::array<float, 2 * block> floats;
+    kernels::selected().pixels.row_products(rounded_->row_starts.data(), rounded_->columns.data(),
+                                            rounded_->entries.data(), pairs, begin, end, floats.data());
+    std::copy_n(floats.data(), 2 * (end - begin), products);
 }
 
-template <std::size_t COUNT>
-void FusedAffinity::multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
-                                    std::size_t end) const {
+void FusedAffinity::multiply_sparse(const double* pairs, std::size_t begin, std::size_t end,
+                                    double* products) const {
     const std::int32_t* const columns = sparse_->columns;
     const double* const values = sparse_->values;
     constexpr std::size_t lanes = 4;  // one sum would wait for its own additions
     for (std::size_t i = begin; i < end; ++i) {
-        std::array<double, lanes * COUNT> sums{};
+        std::array<double, 2 * lanes> sums{};
+        const auto add = [&](std::size_t lane, std::int64_t slot) {
+            const double* const both = pairs + 2 * static_cast<std::size_t>(columns[slot]);
+            for (std::size_t v = 0; v < 2; ++v) sums[2 * lane + v] += values[slot] * both[v];
+        };
         std::int64_t slot = sparse_->row_starts[i];
         for (; slot + static_cast<std::int64_t>(lanes) <= sparse_->row_starts[i + 1];
              slot += static_cast<std::int64_t>(lanes))
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                const auto at = static_cast<std::size_t>(slot) + lane;
-                const double* const entries = x + COUNT * static_cast<std::size_t>(columns[at]);
-                for (std::size_t v = 0; v < COUNT; ++v) sums[COUNT * lane + v] += values[at] * entries[v];
-            }
-        for (; slot < sparse_->row_starts[i + 1]; ++slot)
-            for (std::size_t v = 0; v < COUNT; ++v)
-                sums[v] += values[slot] * x[COUNT * static_cast<std::size_t>(columns[slot]) + v];
-        for (std::size_t v = 0; v < COUNT; ++v)
-            y[v * stride + i] =
-                sparse_weight_ * ((sums[v] + sums[COUNT + v]) + (sums[2 * COUNT + v] + sums[3 * COUNT + v]));
+            for (std::size_t lane = 0; lane < lanes; ++lane)
+                add(lane, slot + static_cast<std::int64_t>(lane));
+        for (; slot < sparse_->row_starts[i + 1]; ++slot) add(0, slot);
+        for (std::size_t v = 0; v < 2; ++v)
+            *products++ = sparse_weight_ * ((sums[v] + sums[2 + v]) + (sums[4 + v] + sums[6 + v]));
     }
 }
 

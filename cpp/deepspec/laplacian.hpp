@@ -31,9 +31,9 @@ class Affinity {
 
     // Y = terms.x X + terms.product F W F X, vectors as above; F is a diagonal matrix.
     virtual void combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
-                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
+                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const = 0;
     virtual void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool,
-                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const;
+                         std::size_t count, std::size_t stride, Detail detail = Detail::full) const = 0;
 
     // visit(i, j, entry) for positive entries (or less than them), enough of them to tell what is connected.
     // Ends when it returns false. Two vertices of which settled(vertex) is true, now or later, are connected:
@@ -68,20 +68,29 @@ class FusedAffinity : public Affinity {
     using Affinity::multiply;
     void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
                   Detail detail = Detail::full) const override;
+    void combine(Terms terms, const double* f, const double* x, double* y, ThreadPool& pool,
+                 std::size_t count, std::size_t stride, Detail detail = Detail::full) const override;
+    void combine(Terms terms, const double* f, const float* x, float* y, ThreadPool& pool, std::size_t count,
+                 std::size_t stride, Detail detail = Detail::full) const override;
 
     // All of them, those of either part, weighted; each dense one once.
     using Affinity::visit_edges;
     void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override;
 
   private:
-    // Rows of the rounded sparse part, at most a block of them, times vectors, two of which are (n, 2).
-    void multiply_rounded(const float* pairs, double* y, std::size_t count, std::size_t stride,
-                          std::size_t begin, std::size_t end) const;
+    // finish(at, i, row i of W F x) for every row of every vector, of which x[at] is the entry; F is 1 where
+    // there is none.
+    template <class Number, class Finish>
+    void multiply_all(const double* f, const Number* x, ThreadPool& pool, std::size_t count,
+                      std::size_t stride, Detail detail, const Finish& finish) const;
 
-    // Rows of the sparse part times COUNT vectors, which are (n, COUNT); those of y lie `stride` apart.
-    template <std::size_t COUNT>
-    void multiply_sparse(const double* x, double* y, std::size_t stride, std::size_t begin,
-                         std::size_t end) const;
+    template <class Number>
+    void combine_all(Terms terms, const double* f, const Number* x, Number* y, ThreadPool& pool,
+                     std::size_t count, std::size_t stride, Detail detail) const;
+
+    // Rows of the sparse part, at most a block of them, times two vectors; both are (rows, 2).
+    void multiply_rounded(const float* pairs, std::size_t begin, std::size_t end, double* products) const;
+    void multiply_sparse(const double* pairs, std::size_t begin, std::size_t end, double* products) const;
 
     const TiledMatrix* dense_;
     std::optional<SparseView> sparse_;

@@ -135,18 +135,24 @@ float TiledMatrix::kept_entry(std::size_t index) const {
     return static_cast<float>(256 * high_.data()[index] + low) / kernels::fixed_one;
 }
 
-void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool) const {
-    Product product(*this, x, 1, n_);
+void TiledMatrix::multiply(const double* x, double* y, ThreadPool& pool, std::size_t count,
+                           std::size_t stride, Detail detail) const {
+    Product product(*this, nullptr, x, count, stride, detail);
     pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    std::fill(y, y + n_, 0.0);
-    product.add_to(y, pool);
+    pool.for_blocks(n_, block_side_ * tile_size, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t vector = 0; vector < count; ++vector) {
+            double* const rows = y + vector * stride;
+            std::fill(rows + begin, rows + end, 0.0);
+            product.add_rows(vector, begin, end, rows + begin);
+        }
+    });
 }
 
-TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::size_t count,
+template <class Number>
+TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* f, const Number* x, std::size_t count,
                               std::size_t stride, Detail detail)
     : matrix_(matrix),
       count_(count),
-      stride_(stride),
       detail_(detail),
       x_(count * matrix.tile_rows_ * tile_size),
       sums_(count * n_tasks() * 2 * side()) {
@@ -155,26 +161,33 @@ TiledMatrix::Product::Product(const TiledMatrix& matrix, const double* x, std::s
     const float one = takes_high() ? kernels::high_one : whole ? 1.0f : kernels::fixed_one;
     const double unit = 1.0 / static_cast<double>(one);
     for (std::size_t vector = 0; vector < count; ++vector) {
-        float* out = x_.data() + vector * padded;
-        for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(unit * x[vector * stride + i]);
+        const Number* const in = x + vector * stride;
+        float* const out = x_.data() + vector * padded;
+        for (std::size_t i = 0; i < n; ++i)
+            out[i] = static_cast<float>(unit * (f != nullptr ? f[i] : 1.0) * static_cast<double>(in[i]));
         std::fill(out + n, out + padded, 0.0f);
     }
 }
 
-double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) {
+template TiledMatrix::Product::Product(const TiledMatrix&, const double*, const float*, std::size_t,
+                                       std::size_t, Detail);
+template TiledMatrix::Product::Product(const TiledMatrix&, const double*, const double*, std::size_t,
+                                       std::size_t, Detail);
+
+float* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) {
     return sums_.data() + (vector * n_tasks() + task) * 2 * side();
 }
 
-const double* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) const {
+const float* TiledMatrix::Product::sums(std::size_t vector, std::size_t task) const {
     return sums_.data() + (vector * n_tasks() + task) * 2 * side();
 }
 
 void TiledMatrix::Product::run(std::size_t task) {
     const kernels::Kernels& kernel = kernels::selected();
     const Block& block = matrix_.blocks_[task];
-    for (std::size_t vector = 0; vector < count_; ++vector) std::fill_n(sums(vector, task), 2 * side(), 0.0);
+    for (std::size_t vector = 0; vector < count_; ++vector) std::fill_n(sums(vector, task), 2 * side(), 0.0f);
     alignas(64) std::array<float, tile_entries> computed;
-    std::array<double, tile_size> twice{};  // a tile on the diagonal holds both halves
+    std::array<float, tile_size> twice{};  // a tile on the diagonal holds both halves
     const std::size_t padded = matrix_.tile_rows_ * tile_size, lanes_size = tile_size * kernels::most_lanes;
     Buffer<float> row_lanes(count_ * lanes_size);
     std::vector<kernels::TileProduct> products(count_);
@@ -183,7 +196,7 @@ void TiledMatrix::Product::run(std::size_t task) {
         for (std::size_t c = block.on_diagonal() ? r : 0; c < block.n_columns; ++c) {
             for (std::size_t vector = 0; vector < count_; ++vector) {
                 const float* x = x_.data() + vector * padded;
-                double* const columns = sums(vector, task) + side() + c * tile_size;
+                float* const columns = sums(vector, task) + side() + c * tile_size;
                 products[vector] = {x + (block.row + r) * tile_size, x + (block.column + c) * tile_size,
                                     row_lanes.data() + vector * lanes_size,
                                     block.on_diagonal() && r == c ? twice.data() : columns};
@@ -215,24 +228,18 @@ void TiledMatrix::Product::multiply_tile(std::size_t row, std::size_t column,
         kernel.product_halves(matrix_.high_.data() + first, matrix_.low_.data() + first, products, count_);
 }
 
-void TiledMatrix::Product::add_to(double* y, ThreadPool& pool) const {
-    constexpr std::size_t grain = 8;  // less is not worth waking a thread for
-    const std::size_t block_rows = matrix_.block_rows_;
-    pool.for_blocks(count_ * block_rows, grain, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i)
-            add_block_row(i / block_rows, i % block_rows, y + i / block_rows * stride_);
-    });
-}
-
-void TiledMatrix::Product::add_block_row(std::size_t vector, std::size_t block_row, double* y) const {
-    const std::size_t begin = block_row * side(), length = std::min(side(), matrix_.n_ - begin);
-    const auto add = [&](const double* values) {
-        for (std::size_t i = 0; i < length; ++i) y[begin + i] += values[i];
-    };
-    for (std::size_t other = 0; other <= block_row; ++other)
-        add(sums(vector, matrix_.block_number(other, block_row)) + side());
-    for (std::size_t other = block_row; other < matrix_.block_rows_; ++other)
-        add(sums(vector, matrix_.block_number(block_row, other)));
+void TiledMatrix::Product::add_rows(std::size_t vector, std::size_t begin, std::size_t end, double* y) const {
+    for (std::size_t next; begin < end; y += next - begin, begin = next) {
+        const std::size_t block_row = begin / side(), first = begin % side();
+        next = std::min(end, (block_row + 1) * side());
+        const auto add = [&](const float* of_block) {
+            for (std::size_t i = 0; i < next - begin; ++i) y[i] += static_cast<double>(of_block[first + i]);
+        };
+        for (std::size_t other = 0; other <= block_row; ++other)
+            add(sums(vector, matrix_.block_number(other, block_row)) + side());
+        for (std::size_t other = block_row; other < matrix_.block_rows_; ++other)
+            add(sums(vector, matrix_.block_number(block_row, other)));
+    }
 }
 
 template <class Scalar>

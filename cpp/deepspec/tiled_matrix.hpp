@@ -68,8 +68,11 @@ class TiledMatrix {
     // The entry at any (i, j).
     float at(std::size_t i, std::size_t j) const;
 
-    // y = W x, the same bits for any number of threads.
-    void multiply(const double* x, double* y, ThreadPool& pool) const;
+    // Y = W X for `count` vectors, `stride` numbers apart; the same bits for any number of threads.
+    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
+                  Detail detail = Detail::full) const;
+
+    void multiply(const double* x, double* y, ThreadPool& pool) const { multiply(x, y, pool, 1, n_); }
 
     class Product;
 
@@ -106,27 +109,28 @@ class TiledMatrix {
     TileSource source_;          // where nothing is kept
 };
 
-// Products W x of a few vectors in steps: run(task) for every task, in any order and on any thread, then
-// add_to. The blocks' sums are kept apart and added in order, so that the threads leave no trace in the
+// Products W F x of a few vectors in steps: run(task) for every task, in any order and on any thread, then
+// add_rows. The blocks' sums are kept apart and added in order, so that the threads leave no trace in the
 // result.
 class TiledMatrix::Product {
   public:
-    // `count` vectors, `stride` numbers apart. Refers to the matrix, which must outlive it.
-    Product(const TiledMatrix& matrix, const double* x, std::size_t count, std::size_t stride,
-            Detail detail = Detail::full);
+    // `count` vectors, of floats or doubles, `stride` numbers apart; F is a diagonal matrix, or null for 1.
+    // Refers to the matrix, which must outlive it.
+    template <class Number>
+    Product(const TiledMatrix& matrix, const double* f, const Number* x, std::size_t count,
+            std::size_t stride, Detail detail = Detail::full);
 
     std::size_t n_tasks() const { return matrix_.blocks_.size(); }
     void run(std::size_t task);
 
-    // y += W x for vectors as far apart; after all tasks.
-    void add_to(double* y, ThreadPool& pool) const;
+    // Adds the rows from begin to end of a vector's product to y, which begins there; after all tasks.
+    void add_rows(std::size_t vector, std::size_t begin, std::size_t end, double* y) const;
 
   private:
     // Of one vector and task: the sums of the block's rows, then of its columns.
     std::size_t side() const { return matrix_.block_side_ * tile_size; }
-    double* sums(std::size_t vector, std::size_t task);
-    const double* sums(std::size_t vector, std::size_t task) const;
-    void add_block_row(std::size_t vector, std::size_t block_row, double* y) const;
+    float* sums(std::size_t vector, std::size_t task);
+    const float* sums(std::size_t vector, std::size_t task) const;
 
     bool takes_high() const {
         return matrix_.entries_ == Entries::fixed8 || (matrix_.has_coarse() && detail_ == Detail::coarse);
@@ -135,10 +139,9 @@ class TiledMatrix::Product {
                        float* computed) const;
 
     const TiledMatrix& matrix_;
-    std::size_t count_, stride_;
+    std::size_t count_;
     Detail detail_;
-    Buffer<float> x_;
-    Buffer<double> sums_;
+    Buffer<float> x_, sums_;
 };
 
 // A dense symmetric affinity, row-major (n, n). Throws std::invalid_argument when an entry is negative or not

@@ -232,9 +232,7 @@ void check_products(const TiledMatrix& matrix, const Dense& dense, Random& rando
     for (double& entry : x) entry *= random.magnitude(1.0 / spread, spread);
     std::vector<double> together(count * n, 0.0), product(n, NAN);
     ThreadPool pool(static_cast<int>(random.between(1, 4))), other(static_cast<int>(random.between(1, 4)));
-    TiledMatrix::Product products(matrix, x.data(), count, n);
-    other.run(products.n_tasks(), [&](std::size_t task) { products.run(task); });
-    products.add_to(together.data(), pool);
+    matrix.multiply(x.data(), together.data(), other, count, n);
     for (std::size_t vector = 0; vector < count; ++vector) {
         const double* xv = x.data() + vector * n;
         matrix.multiply(xv, product.data(), pool);

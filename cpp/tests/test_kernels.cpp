@@ -189,9 +189,9 @@ void check_transpose(const Kernels& kernels) {
 
 // What the products of a tile add to the sums of its rows and columns, which began at `before`.
 struct Sums {
-    std::vector<double> rows = std::vector<double>(tile_size, before);
-    std::vector<double> columns = std::vector<double>(tile_size, before);
-    static constexpr double before = 0.25;
+    std::vector<float> rows = std::vector<float>(tile_size, before);
+    std::vector<float> columns = std::vector<float>(tile_size, before);
+    static constexpr float before = 0.25f;
     bool operator==(const Sums&) const = default;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "combinations.hpp"
 #include "deepspec/laplacian.hpp"
 #include "graphs.hpp"
 
@@ -64,6 +65,7 @@ void affinity_adds_its_parts() {
             affinity.multiply(x.data(), other.data(), pool);
             CHECK(other == y);
         }
+        check_combinations(affinity);
     };
     check(FusedAffinity(&dense, second.view(), 10.0), fuse(first, second, 10.0));
     check(FusedAffinity(&dense, std::nullopt, 1.0), graphs::to_dense(first));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "combinations.hpp"
 #include "deepspec/color_graph.hpp"
 #include "deepspec/pixel_affinity.hpp"
 #include "pixels.hpp"
@@ -118,51 +119,6 @@ void check_products(const PixelAffinity& op, const Matrix& expected) {
 void check_products(const PixelFeatures& features, const Matrix& expected) {
     const CountMatrix none(features.affinity().size());
     check_products(PixelAffinity(&features, 1.0, none, 1.0), expected);
-}
-
-// What any affinity does, by its products.
-struct Plain : Affinity {
-    explicit Plain(const Affinity& whole) : affinity(whole) {}
-    std::size_t size() const override { return affinity.size(); }
-    void multiply(const double* x, double* y, ThreadPool& pool, std::size_t count, std::size_t stride,
-                  Detail detail) const override {
-        affinity.multiply(x, y, pool, count, stride, detail);
-    }
-    void visit_edges(const Visit& visit, const Settled& settled, ThreadPool& pool) const override {
-        affinity.visit_edges(visit, settled, pool);
-    }
-    const Affinity& affinity;
-};
-
-// In one go or by products, of doubles or floats.
-void check_combinations(const PixelAffinity& affinity) {
-    const std::size_t n = affinity.size();
-    std::mt19937 random(11);
-    const auto drawn = [&](std::size_t size, double least) {
-        std::vector<double> numbers(size);
-        for (double& number : numbers) number = std::uniform_real_distribution(least, 1.0)(random);
-        return numbers;
-    };
-    const Affinity::Terms terms{-0.3, 1.7};
-    for (const std::size_t count : {1u, 2u, 3u}) {
-        const std::size_t stride = n + 5;
-        const std::vector<double> f = drawn(n, 0.1), x = drawn(count * stride, -1.0);
-        const std::vector<float> x_floats(x.begin(), x.end());
-        std::vector<double> expected(count * stride), found = expected;
-        std::vector<float> expected_floats(count * stride), found_floats = expected_floats;
-        ThreadPool pool(3);
-        const Plain plain(affinity);
-        plain.combine(terms, f.data(), x.data(), expected.data(), pool, count, stride);
-        plain.combine(terms, f.data(), x_floats.data(), expected_floats.data(), pool, count, stride);
-        affinity.combine(terms, f.data(), x.data(), found.data(), pool, count, stride);
-        affinity.combine(terms, f.data(), x_floats.data(), found_floats.data(), pool, count, stride);
-        for (std::size_t v = 0; v < count; ++v)
-            for (std::size_t i = v * stride; i < v * stride + n; ++i) {
-                CHECK_NEAR(found[i], expected[i], 1e-4);
-                CHECK_NEAR(expected_floats[i], expected[i], 1e-4);
-                CHECK_NEAR(found_floats[i], expected[i], 1e-4);
-            }
-    }
 }
 
 void interpolation_by_hand() {

@@ -114,10 +114,17 @@ void multiplies_several_vectors(Entries entries) {
     ThreadPool pool(2);
     for (std::size_t vector = 0; vector < count; ++vector)
         matrix.multiply(x.data() + vector * n, expected.data() + vector * n, pool);
-    TiledMatrix::Product product(matrix, x.data(), count, n);
-    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    product.add_to(y.data(), pool);
+    matrix.multiply(x.data(), y.data(), pool, count, n);
     CHECK(y == expected);
+    // Rows of it, added to what is there, of vectors that are multiplied by F before.
+    const std::vector<double> twice(n, 2.0);
+    TiledMatrix::Product product(matrix, twice.data(), x.data(), count, n);
+    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
+    constexpr std::size_t begin = 380, end = 600;  // of more than one block
+    std::vector<double> rows(end - begin, 1.0);
+    product.add_rows(1, begin, end, rows.data());
+    for (std::size_t i = begin; i < end; ++i)
+        CHECK_NEAR(rows[i - begin], 1.0 + 2.0 * expected[n + i], 1e-12 * std::abs(expected[n + i]));
 }
 
 // The upper half of the digits is what fixed8 keeps.
@@ -131,9 +138,7 @@ void coarse_products() {
     for (std::size_t i = 0; i < n; ++i) x[i] = std::sin(static_cast<double>(i));
     ThreadPool pool(2);
     coarse.multiply(x.data(), expected.data(), pool);
-    TiledMatrix::Product product(split, x.data(), 1, n, Detail::coarse);
-    pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-    product.add_to(y.data(), pool);
+    split.multiply(x.data(), y.data(), pool, 1, n, Detail::coarse);
     CHECK(y == expected);
 }
 
@@ -152,13 +157,8 @@ void keeps_bits() {
         for (std::size_t i = 0; i < n; ++i)
             for (std::size_t j = 0; j < n; ++j) CHECK_EQUAL(bits.at(i, j), ones[i * n + j]);
         ThreadPool pool(2);
-        const auto multiply = [&](const TiledMatrix& matrix, double* out) {
-            TiledMatrix::Product product(matrix, x.data(), 3, n);
-            pool.run(product.n_tasks(), [&](std::size_t task) { product.run(task); });
-            product.add_to(out, pool);
-        };
-        multiply(bits, y.data());
-        multiply(expected, of_floats.data());
+        bits.multiply(x.data(), y.data(), pool, 3, n);
+        expected.multiply(x.data(), of_floats.data(), pool, 3, n);
         CHECK(y == of_floats);
     }
     CHECK_EQUAL(TiledMatrix::bytes(1000, Entries::bits), 66.0 * 96.0 * 96.0 / 8.0);

@@ -63,12 +63,6 @@ struct Avx2 {
         const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
         _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), sums));
     }
-    static void add_to(double* p, type a) {
-        const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
-        const __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
-        _mm256_storeu_pd(p, _mm256_add_pd(_mm256_loadu_pd(p), low));
-        _mm256_storeu_pd(p + 4, _mm256_add_pd(_mm256_loadu_pd(p + 4), high));
-    }
     static type subtract(type a, type b) { return _mm256_sub_ps(a, b); }
     static unsigned at_most(type a, type b) {
         return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));

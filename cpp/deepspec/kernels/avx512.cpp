@@ -56,12 +56,6 @@ struct Avx512 {
         const __m128 e = _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1));
         _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), e));
     }
-    static void add_to(double* p, type a) {
-        const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
-        const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
-        _mm512_storeu_pd(p, _mm512_add_pd(_mm512_loadu_pd(p), low));
-        _mm512_storeu_pd(p + 8, _mm512_add_pd(_mm512_loadu_pd(p + 8), high));
-    }
     static type subtract(type a, type b) { return _mm512_sub_ps(a, b); }
     static unsigned at_most(type a, type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
     static unsigned count(unsigned lanes) { return static_cast<unsigned>(_mm_popcnt_u32(lanes)); }

@@ -60,7 +60,7 @@ struct TileProduct {
     const float* x_rows;
     const float* x_columns;
     float* row_lanes;
-    double* y_columns;
+    float* y_columns;
 };
 
 // Of `count` vectors and of n_x others, which are called x; both kinds are `stride` numbers apart.
@@ -176,7 +176,7 @@ struct Kernels {
     void (*product_bits)(const std::uint16_t* bits, const TileProduct* products, std::size_t count);
 
     // y += the rows' partial sums.
-    void (*add_lanes)(const float* row_lanes, double* y);
+    void (*add_lanes)(const float* row_lanes, float* y);
 
     // Squared distances of leaf_size boxes, whose bounds are (dimensions, leaf_size), from one box; bit i of
     // the result says that the i-th is at most limits[i].

@@ -1,8 +1,8 @@
 // The kernels, included once in each instruction set's file, inside an anonymous
 // namespace. V is a type of `width` floats or doubles: zero, load, broadcast, store, add, mul,
 // multiply_add and total (of its numbers); of floats greater, lesser, at_most, ones_where (bits are set),
-// add_sums, add_to (doubles), load for integers, and store_fixed, store_high and store_low for a fixed-point
-// number and its halves.
+// add_sums, load for integers, and store_fixed, store_high and store_low for a fixed-point number and its
+// halves.
 
 // max(least, scale * A^T B) for ROWS x (COLUMNS vectors) entries; the sums stay in registers over the whole
 // length. Entry is a channel, or what V takes for several at once.
@@ -254,7 +254,10 @@ inline void multiply_rows(const Tile& tile, const deepspec::kernels::TileProduct
             for (int r = 0; r < ROWS; ++r) tile.prefetch(first + r * tile_size, CHUNK * V::width);
         }
         for (int p = 0; p < VECTORS; ++p)
-            for (int v = 0; v < CHUNK; ++v) V::add_to(products[p].y_columns + j + v * V::width, y[p][v]);
+            for (int v = 0; v < CHUNK; ++v) {
+                float* const sums = products[p].y_columns + j + v * V::width;
+                V::store(sums, V::add(V::load(sums), y[p][v]));
+            }
     }
 }
 
@@ -290,14 +293,12 @@ struct Products {
 };
 
 template <class V>
-inline void add_lanes(const float* row_lanes, double* y) {
+inline void add_lanes(const float* row_lanes, float* y) {
     using deepspec::kernels::tile_size;
     for (std::size_t i = 0; i < tile_size; i += 4) {
         typename V::type rows[4];
         for (int r = 0; r < 4; ++r) rows[r] = V::load(row_lanes + (i + r) * V::width);
-        float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        V::add_sums(rows, sums);
-        for (int r = 0; r < 4; ++r) y[i + r] += static_cast<double>(sums[r]);
+        V::add_sums(rows, y + i);
     }
 }
 

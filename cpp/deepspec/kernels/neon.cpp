@@ -48,10 +48,6 @@ struct Neon {
         const type sums = vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
         vst1q_f32(out, vaddq_f32(vld1q_f32(out), sums));
     }
-    static void add_to(double* p, type a) {
-        vst1q_f64(p, vaddq_f64(vld1q_f64(p), vcvt_f64_f32(vget_low_f32(a))));
-        vst1q_f64(p + 2, vaddq_f64(vld1q_f64(p + 2), vcvt_high_f64_f32(a)));
-    }
     static type subtract(type a, type b) { return vsubq_f32(a, b); }
     static unsigned at_most(type a, type b) {
         const std::uint32_t bits[width] = {1, 2, 4, 8};

@@ -64,9 +64,6 @@ struct Portable {
         for (int r = 0; r < 4; ++r)
             out[r] += (rows[r].lane[0] + rows[r].lane[1]) + (rows[r].lane[2] + rows[r].lane[3]);
     }
-    static void add_to(double* p, const type& a) {
-        for (int i = 0; i < width; ++i) p[i] += static_cast<double>(a.lane[i]);
-    }
     static type subtract(const type& a, const type& b) {
         return each([&](int i) { return a.lane[i] - b.lane[i]; });
     }
