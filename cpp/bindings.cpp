@@ -172,6 +172,7 @@ struct SolveOptions {
     std::string laplacian;
     std::string solver;
     double tolerance;
+    std::optional<ds::Grid> grid = {};  // whose cells the vertices are
 };
 
 py::dict to_dict(ds::Eigenpairs pairs, const std::vector<double>& degrees) {
@@ -192,7 +193,8 @@ py::dict solve(const ds::Laplacian& laplacian, const SolveOptions& options, ds::
     {
         const ds::Solver solver = ds::find_solver(options.solver);
         const py::gil_scoped_release release;
-        pairs = ds::smallest_eigenpairs(laplacian, options.k, solver, {.tolerance = options.tolerance}, pool);
+        pairs = ds::smallest_eigenpairs(laplacian, options.k, solver,
+                                        {.tolerance = options.tolerance, .grid = options.grid}, pool);
     }
     return to_dict(std::move(pairs), laplacian.degrees());
 }
@@ -213,7 +215,8 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
                     const std::string& solver, double tolerance, const std::string& precision,
                     std::optional<std::pair<double, double>> threshold, double max_memory, int threads,
                     py::object poll) {
-    const SolveOptions solve_options{k, laplacian, solver, tolerance};
+    const ds::Grid cells{grid.first, grid.second};
+    const SolveOptions solve_options{k, laplacian, solver, tolerance, cells};
     InterruptiblePool pool(threads, std::move(poll));
     ds::SparseMatrix colors;
     std::optional<ds::SparseView> view;
@@ -222,7 +225,7 @@ py::dict eigenpairs(const std::optional<Features>& features, const std::optional
         view = colors.view();
     }
     if (!features) return solve(ds::FusedAffinity(nullptr, view, color_weight), solve_options, pool);
-    ds::FeatureGraphOptions options{.grid = {grid.first, grid.second},
+    ds::FeatureGraphOptions options{.grid = cells,
                                     .fast = precision == "fast",
                                     .kind = to_kind(laplacian),
                                     .k = k,

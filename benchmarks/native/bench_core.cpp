@@ -71,7 +71,7 @@ class Problem {
     Solution solve(bool bfloat16) const {
         const SparseMatrix colors = color_graph();
         const FeatureGraph graph = this->graph(colors, bfloat16);
-        return {smallest_eigenpairs(graph.laplacian(), k, find_solver("auto"), {}, pool_),
+        return {smallest_eigenpairs(graph.laplacian(), k, find_solver("auto"), {.grid = grid_}, pool_),
                 graph.entries().value_or(entries_to_try(n(), bfloat16).front())};
     }
 
@@ -243,7 +243,7 @@ void time_stages(const bench::Options& options, ThreadPool& pool, Grid grid) {
                 dense_gigabytes + sparse_gigabytes, "GB/s", &read});
     for (const std::string solver : {"native", "spectra"}) {
         const auto solve = [&, solver] {
-            return smallest_eigenpairs(laplacian, k, find_solver(solver), {}, pool);
+            return smallest_eigenpairs(laplacian, k, find_solver(solver), {.grid = problem.grid()}, pool);
         };
         const Eigenpairs pairs = solve();
         stages.add({"eigensolve " + solver, [=] { solve(); },

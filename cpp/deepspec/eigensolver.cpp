@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <iterator>
+#include <numbers>
 #include <numeric>
 #include <span>
 #include <stdexcept>
@@ -131,12 +132,37 @@ class ComponentSearch {
     std::vector<Candidate> search(std::size_t count, Solver solver, const SolverOptions& options) {
         std::vector<double> start;
         for (std::size_t v = 0; v < options.block; ++v) {
-            std::vector<double> vector = start_vector(size(), known_.size() / length_ + 1000 * v);
+            const std::size_t n_known = known_.size() / length_;
+            std::vector<double> vector = start_vector(size(), n_known + 1000 * v);
+            if (options.grid && n_known == 1) add_half_waves(*options.grid, v % 2 == 0, vector);
             vector.resize(length_, 0.0);
             project(vector.data());
             start.insert(start.end(), vector.begin(), vector.begin() + static_cast<std::ptrdiff_t>(size()));
         }
         return search(count, solver, options, std::move(start), false);
+    }
+
+    // Half a wave down the grid, and one across, added or subtracted: of the eigenvectors that are wanted
+    // they have more than random numbers do. These stay, for they have some of any.
+    void add_half_waves(Grid grid, bool add, std::vector<double>& vector) const {
+        constexpr double ratio = 3.0;  // of lengths
+        const auto half_wave = [](std::size_t cell, std::size_t n_cells) {
+            return std::cos(std::numbers::pi * (static_cast<double>(cell) + 0.5) /
+                            static_cast<double>(n_cells));
+        };
+        std::vector<double> waves(size());
+        double square = 0.0, square_of_waves = 0.0;
+        for (std::size_t i = 0; i < size(); ++i) {
+            const std::size_t vertex = component_.vertices[i];
+            const double down = half_wave(vertex / grid.width, grid.height);
+            const double across = half_wave(vertex % grid.width, grid.width);
+            waves[i] = (add ? down + across : down - across) * null_entry(laplacian_, vertex);
+            square += vector[i] * vector[i];
+            square_of_waves += waves[i] * waves[i];
+        }
+        if (square_of_waves == 0.0) return;
+        const double factor = ratio * std::sqrt(square / square_of_waves);
+        for (std::size_t i = 0; i < size(); ++i) vector[i] += factor * waves[i];
     }
 
     // What was found with the coarse W, to the whole one's tolerance: what the coarse one changed is mostly

@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "deepspec/interpolation.hpp"
 #include "deepspec/laplacian.hpp"
 #include "deepspec/parallel.hpp"
 
@@ -28,6 +30,9 @@ struct SolverOptions {
     std::size_t block = 2;             // vectors that the native solver multiplies at a time
     // Called with the products so far and by how much the largest residual is above what is wanted.
     const std::function<void(std::size_t, double)>* watch = nullptr;
+    // Whose cells the vertices are, row after row: wanted vectors change slowly on it, and so does what a
+    // search starts from.
+    std::optional<Grid> grid = {};
 };
 
 // Unit, orthogonal vectors, one after the other; values descending.

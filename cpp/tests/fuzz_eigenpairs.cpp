@@ -333,8 +333,13 @@ void try_solver(const Affinity& affinity, const Dense& w, LaplacianKind kind, So
     if (!expected.has_edges()) return;
     const std::size_t k =
         random.chance(0.9) ? random.size(1, std::min<std::size_t>(w.n, 20)) : random.size(1, w.n);
-    const SolverOptions options{random.magnitude(1e-7, 1e-3),
-                                random.chance(0.8) ? 10000 : random.size(1, 200), random.between(1, 3)};
+    SolverOptions options{random.magnitude(1e-7, 1e-3), random.chance(0.8) ? 10000 : random.size(1, 200),
+                          random.between(1, 3)};
+    if (random.chance(0.5)) {
+        std::size_t height = random.size(1, w.n);
+        while (w.n % height != 0) --height;
+        options.grid = {height, w.n / height};
+    }
     const bool is_spectra = solver == largest_eigenpairs_spectra;
     const auto solve = [&] {
         ThreadPool pool(static_cast<int>(random.between(1, 4)));

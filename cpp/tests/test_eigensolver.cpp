@@ -3,6 +3,7 @@
 #include <functional>
 #include <numbers>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <type_traits>
@@ -176,6 +177,47 @@ void multiple_eigenvalues_are_all_found() {
             const auto end = values.begin() + static_cast<std::ptrdiff_t>(k);
             check_solved(graphs::from_edges(side * side, edges), {values.begin(), end}, {.solver = solver});
         }
+}
+
+// A rectangle of cells, each joined with those beside it, and loops at its border: its eigenvectors are
+// products of half waves down and across. What a search starts from changes neither values nor what is found
+// of even waves, of which the start has next to nothing, and leaves less to do.
+void search_of_a_grid() {
+    constexpr Grid grid{19, 26};
+    std::vector<graphs::Edge> edges;
+    std::vector<double> values;
+    const auto wave = [](std::size_t j, std::size_t n) {
+        return std::cos(std::numbers::pi * static_cast<double>(j) / static_cast<double>(n));
+    };
+    for (std::size_t row = 0; row < grid.height; ++row)
+        for (std::size_t column = 0; column < grid.width; ++column) {
+            const std::size_t cell = row * grid.width + column;
+            const auto missing = static_cast<double>((row == 0) + (row + 1 == grid.height) + (column == 0) +
+                                                     (column + 1 == grid.width));
+            edges.push_back({cell, cell, missing});
+            if (column + 1 < grid.width) edges.push_back({cell, cell + 1});
+            if (row + 1 < grid.height) edges.push_back({cell, cell + grid.width});
+            values.push_back(1.0 - 0.5 * (wave(row, grid.height) + wave(column, grid.width)));
+        }
+    std::sort(values.begin(), values.end());
+    const SparseMatrix graph = graphs::from_edges(grid.size(), edges);
+    for (const Solver solver : solvers)
+        for (const std::size_t k : {3u, 6u, 11u})
+            check_solved(graph, {values.begin(), values.begin() + static_cast<std::ptrdiff_t>(k)},
+                         {.options = {.grid = grid}, .solver = solver});
+    const auto n_products = [&](std::optional<Grid> known) {
+        return solve(graph, 3, {.options = {.grid = known}}).n_products;
+    };
+    CHECK(n_products(grid) < n_products(std::nullopt));
+    // Components, one of which has no cells of some rows; a grid on which half a wave across is nothing.
+    const SparseMatrix paths =
+        graphs::from_edges(300, graphs::together({graphs::path(180), graphs::path(120, 180)}));
+    for (const Grid of_paths : {Grid{300, 1}, Grid{1, 300}, Grid{20, 15}}) {
+        std::vector<double> expected = path_values(180, 4);
+        const std::vector<double> others = path_values(120, 3);
+        expected.insert(expected.end(), others.begin(), others.end());
+        check_solved(paths, expected, {.options = {.grid = of_paths}});
+    }
 }
 
 void all_pairs() {
@@ -483,6 +525,7 @@ int main() {
         block = size;
         known_spectra();
         multiple_eigenvalues_are_all_found();
+        search_of_a_grid();
         all_pairs();
         disconnected_graphs();
         vertices_without_edges_have_eigenvalue_one();
