@@ -26,13 +26,10 @@ std::vector<float> column_products(const Entry* rows, std::size_t n, std::size_t
         columns::kernels_of(rows).subtract(rows + begin * length, length, count, negated.data(),
                                            parts.data() + begin / block * size, 2, length);
     });
-    std::vector<float> sums(size);
-    for (std::size_t c = 0; c < size; ++c) {
-        double sum = 0.0;
-        for (std::size_t b = 0; b < n_blocks; ++b) sum += static_cast<double>(parts[b * size + c]);
-        sums[c] = static_cast<float>(sum);
-    }
-    return sums;
+    std::vector<double> sums(size);
+    for (std::size_t b = 0; b < n_blocks; ++b)
+        for (std::size_t c = 0; c < size; ++c) sums[c] += static_cast<double>(parts[b * size + c]);
+    return {sums.begin(), sums.end()};
 }
 
 // F times what column_products returned, (n, 2).
@@ -152,10 +149,8 @@ double RoundedFeatures::bytes(std::size_t n, std::size_t channels) {
 // The units of both factors at once.
 std::vector<float> RoundedFeatures::begin_product(const float* x, ThreadPool& pool) const {
     std::vector<float> products = column_products(words_.data(), n_, length_, x, pool);
-    for (std::size_t c = 0; c < products.size(); ++c) {
-        const float unit = units_[c % length_];
-        products[c] *= unit * unit;
-    }
+    for (std::size_t c = 0; c < length_; ++c)
+        for (const std::size_t at : {c, length_ + c}) products[at] *= units_[c] * units_[c];
     return products;
 }
 
