@@ -12,6 +12,8 @@
 
 namespace deepspec {
 
+constexpr std::size_t few_rows = 128;  // threads end together where blocks are small
+
 ImplicitAffinity::ImplicitAffinity(const FeatureAffinity* features, double feature_weight,
                                    const CountMatrix& sparse, double sparse_weight)
     : ImplicitAffinity(features, feature_weight, &sparse, sparse.n, sparse_weight) {}
@@ -64,8 +66,8 @@ void ImplicitAffinity::multiply_two(const double* f, const Number* first, const 
     });
     std::vector<float> shared;
     if (features_ != nullptr) shared = features_->begin_product(pairs.data(), pool);
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        std::array<float, 2 * columns::most_rows> of_sparse{}, of_features{};
+    pool.for_blocks(n, few_rows, [&](std::size_t begin, std::size_t end) {
+        std::array<float, 2 * few_rows> of_sparse{}, of_features{};
         if (features_ != nullptr) features_->product_rows(shared, begin, end, of_features.data());
         if (sparse_weight_ > 0.0) multiply_sparse(pairs.data(), begin, end, of_sparse.data());
         for (std::size_t i = begin; i < end; ++i) {
