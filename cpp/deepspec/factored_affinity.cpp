@@ -6,7 +6,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -67,6 +66,12 @@ std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid g
     return static_cast<std::size_t>(most * n * n);
 }
 
+// Bits up to `end`, less than 64, from `begin` on.
+std::uint64_t bits_between(std::size_t begin, std::size_t end) {
+    const auto below = [](std::size_t bound) { return (std::uint64_t{1} << bound) - 1; };
+    return below(end) & ~below(std::min(begin, end));
+}
+
 // An entry of a tile.
 struct Negative {
     std::uint16_t row, column;
@@ -76,40 +81,48 @@ struct Negative {
 // The negative entries of the tiles of an upper half, and what they add to rows.
 class Negatives {
   public:
-    Negatives(std::size_t n, std::size_t most)
-        : n_(n), tile_rows_((n + tile_size - 1) / tile_size), most_(most), tiles_(tile_rows_ * tile_rows_) {}
+    // Entries are given divided by `scale`.
+    Negatives(std::size_t n, std::size_t most, float scale)
+        : n_(n),
+          tile_rows_((n + tile_size - 1) / tile_size),
+          most_(most),
+          scale_(scale),
+          tiles_(tile_rows_ * tile_rows_) {}
 
-    // Of a tile; of one on the diagonal, those above it. correct(i, columns, count, entries) may correct
-    // those entries of a row that are at most `margin`.
+    // Of a tile; of one on the diagonal, those above it. Entries, times the scale, are off by up to `error`;
+    // correct(i, columns, count, entries) may correct those of a row that may be negative.
     template <class Correct>
-    void add(std::size_t row, std::size_t column, const float* tile, float margin, Correct correct) {
-        constexpr std::size_t word = 16, words = tile_size / word;
+    void add(std::size_t row, std::size_t column, const float* tile, float error, Correct correct) {
+        constexpr std::size_t word = 16, words = tile_size / word, chunk = 48;
+        static_assert(tile_size % chunk == 0 && chunk % word == 0);
         std::array<std::uint16_t, tile_entries / word> above;
-        kernels::selected().to_bits(tile, margin, above.data());
+        kernels::selected().to_bits(tile, (error - rounding) / scale_, above.data());
         std::vector<Negative>& found = tiles_[row * tile_rows_ + column];
         const std::size_t first_row = row * tile_size, first_column = column * tile_size;
         const std::size_t n_rows = std::min(tile_size, n_ - first_row);
-        const auto end = static_cast<std::uint32_t>(std::min(tile_size, n_ - first_column));
+        const std::size_t n_columns = std::min(tile_size, n_ - first_column);
         std::array<std::uint32_t, tile_size> columns;
         std::array<float, tile_size> entries;
         for (std::size_t i = 0; i < n_rows; ++i) {
-            const auto begin = static_cast<std::uint32_t>(row == column ? i + 1 : 0);
+            const std::size_t begin = row == column ? i + 1 : 0;
             std::size_t count = 0;
-            for (std::size_t w = 0; w < words; ++w)
-                for (auto rest = static_cast<unsigned>(above[i * words + w]) ^ 0xffffu; rest != 0;
-                     rest &= rest - 1) {
-                    const auto j = static_cast<std::uint32_t>(w * word) +
-                                   static_cast<std::uint32_t>(std::countr_zero(rest));
-                    if (j < begin || j >= end) continue;
+            for (std::size_t first = 0; first < n_columns; first += chunk) {
+                std::uint64_t rest =
+                    bits_between(std::max(begin, first) - first, std::min(chunk, n_columns - first));
+                for (std::size_t w = 0; w < chunk / word; ++w)
+                    rest &= ~(std::uint64_t{above[i * words + first / word + w]} << w * word);
+                for (; rest != 0; rest &= rest - 1) {
+                    const std::size_t j = first + static_cast<std::size_t>(std::countr_zero(rest));
                     entries[count] = tile[i * tile_size + j];
-                    columns[count++] = static_cast<std::uint32_t>(first_column) + j;
+                    columns[count++] = static_cast<std::uint32_t>(first_column + j);
                 }
+            }
             if (count == 0) continue;
             correct(first_row + i, columns.data(), count, entries.data());
             for (std::size_t k = 0; k < count; ++k)
-                if (entries[k] < -rounding)
+                if (const float entry = scale_ * entries[k]; entry < -rounding)
                     found.push_back({static_cast<std::uint16_t>(i),
-                                     static_cast<std::uint16_t>(columns[k] - first_column), entries[k]});
+                                     static_cast<std::uint16_t>(columns[k] - first_column), entry});
         }
         if ((count_ += 2 * found.size()) > most_) std::vector<Negative>().swap(found);
     }
@@ -172,6 +185,7 @@ class Negatives {
     }
 
     std::size_t n_, tile_rows_, most_;
+    float scale_;
     std::vector<std::vector<Negative>> tiles_;
     std::atomic<std::size_t> count_ = 0;
 };
@@ -213,23 +227,16 @@ std::unique_ptr<FactoredGram> factored_gram(const ScaledFeatures& features, cons
     result->other = other;
     result->weight = weight;
     auto factor = std::make_unique<FactoredFeatures>(features, pool);
-    Negatives negatives(grid.size(), *most);
-    {
-        const auto tiles = make_gram_tiles(features, grid, over_own, kernel, pool);
-        const float scale = tiles->scale();
-        const auto correct = [&](std::size_t i, const std::uint32_t* columns, std::size_t count,
-                                 float* entries) {
-            if (error == 0.0f) return;
-            factor->get_entries(i, columns, count, entries);
-            for (std::size_t k = 0; k < count; ++k) entries[k] *= scale;
-        };
-        tiles->for_each(-std::numeric_limits<float>::infinity(), pool,
-                        [&](std::size_t row, std::size_t column, const float* tile) {
-                            if (!negatives.too_many())
-                                negatives.add(row, column, tile, error - rounding, correct);
-                        });
-        result->scale = static_cast<double>(scale);
-    }
+    auto tiles = make_gram_tiles(features, grid, over_own, kernel, pool);
+    result->scale = static_cast<double>(tiles->scale());
+    Negatives negatives(grid.size(), *most, tiles->scale());
+    const auto correct = [&](std::size_t i, const std::uint32_t* columns, std::size_t count, float* entries) {
+        if (error != 0.0f) factor->get_entries(i, columns, count, entries);
+    };
+    tiles->for_each(pool, [&](std::size_t row, std::size_t column, const float* tile) {
+        if (!negatives.too_many()) negatives.add(row, column, tile, error, correct);
+    });
+    tiles.reset();
     if (negatives.too_many()) return nullptr;
     result->sparse = negatives.correction(other, weight, result->added, pool);
     auto words = std::make_unique<RoundedFeatures>(*factor, pool);

@@ -31,11 +31,11 @@ TiledMatrix feature_gram(const ScaledFeatures& features, const GramOptions& opti
     if (!options.keep) {
         const std::shared_ptr<GramTiles> shared = std::move(tiles);
         return TiledMatrix(grid.size(), [shared](std::size_t row, std::size_t column, float* tile) {
-            shared->make(row, column, 0.0f, tile);
+            shared->make(row, column, shared->scale(), 0.0f, tile);
         });
     }
     TiledMatrix gram(grid.size(), options.entries, static_cast<float>(options.threshold));
-    tiles->for_each(0.0f, pool, [&](std::size_t row, std::size_t column, const float* tile) {
+    tiles->for_each(tiles->scale(), 0.0f, pool, [&](std::size_t row, std::size_t column, const float* tile) {
         gram.set_tile(row, column, tile);
     });
     return gram;

@@ -130,12 +130,13 @@ class DirectTiles : public GramTiles {
         scale_ = inverse(packed_.largest_square);
     }
 
-    void make(std::size_t row, std::size_t column, float least, float* tile) const override {
+    void make(std::size_t row, std::size_t column, float scale, float least, float* tile) const override {
         PackedFeatures::Rows rows(packed_);
-        packed_.gram_tile(rows, row, column, scale_, least, tile);
+        packed_.gram_tile(rows, row, column, scale, least, tile);
     }
 
-    void for_each(float least, ThreadPool& pool, const Body& body) const override {
+    using GramTiles::for_each;
+    void for_each(float scale, float least, ThreadPool& pool, const Body& body) const override {
         // Tiles of a row, whose panels are kept for all of them; where features are more than near caches
         // hold, squares, for whose rows the columns' features stay there.
         const bool many = tile_rows_ >= 64;
@@ -152,7 +153,7 @@ class DirectTiles : public GramTiles {
             alignas(64) std::array<float, tile_entries> tile;
             for (std::size_t row = first_row; row < end_row; ++row)
                 for (std::size_t column = std::max(row, first_column); column < end_column; ++column) {
-                    packed_.gram_tile(rows, row, column, scale_, least, tile.data());
+                    packed_.gram_tile(rows, row, column, scale, least, tile.data());
                     body(row, column, tile.data());
                 }
         });
@@ -238,19 +239,20 @@ class UpsampledTiles : public GramTiles {
         scale_ = inverse(largest);
     }
 
-    void make(std::size_t row, std::size_t column, float least, float* tile) const override {
+    void make(std::size_t row, std::size_t column, float scale, float least, float* tile) const override {
         const Buffer<float> half = coarse_.upsampled(corners_, column);
-        blend_rows(corners_, row, half.data(), tile_size, scale_, least, tile);
+        blend_rows(corners_, row, half.data(), tile_size, scale, least, tile);
     }
 
-    void for_each(float least, ThreadPool& pool, const Body& body) const override {
+    using GramTiles::for_each;
+    void for_each(float scale, float least, ThreadPool& pool, const Body& body) const override {
         const std::size_t n_tiles = tiles_of(corners_.size());
         pool.run(n_tiles, [&](std::size_t task) {
             const std::size_t column = n_tiles - 1 - task;  // the longest first
             const Buffer<float> half = coarse_.upsampled(corners_, column);
             alignas(64) std::array<float, tile_entries> tile;
             for (std::size_t row = 0; row <= column; ++row) {
-                blend_rows(corners_, row, half.data(), tile_size, scale_, least, tile.data());
+                blend_rows(corners_, row, half.data(), tile_size, scale, least, tile.data());
                 body(row, column, tile.data());
             }
         });

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
 
 #include "deepspec/interpolation.hpp"
@@ -11,21 +12,26 @@
 
 namespace deepspec {
 
-// F F^T divided by its largest entry, as the tiles of its upper half (see TiledMatrix).
+// F F^T, scaled, as the tiles of its upper half (see TiledMatrix).
 class GramTiles {
   public:
     virtual ~GramTiles() = default;
 
-    // 1 / the largest entry, or 1 where that is 0.
+    // What makes the largest entry 1: 1 / that entry, or 1 where it is 0.
     float scale() const { return scale_; }
 
-    // Works out one, (tile_size, tile_size): entries below `least` are raised to it, those beyond the matrix
-    // are 0. One on the diagonal has both halves.
-    virtual void make(std::size_t row, std::size_t column, float least, float* tile) const = 0;
+    // Works out one times a scale, (tile_size, tile_size): entries below `least` are raised to it, those
+    // beyond the matrix are 0. One on the diagonal has both halves.
+    virtual void make(std::size_t row, std::size_t column, float scale, float least, float* tile) const = 0;
 
     // body(row, column, tile) for all of them, in any order and on any thread; sooner than each by itself.
     using Body = std::function<void(std::size_t row, std::size_t column, const float* tile)>;
-    virtual void for_each(float least, ThreadPool& pool, const Body& body) const = 0;
+    virtual void for_each(float scale, float least, ThreadPool& pool, const Body& body) const = 0;
+
+    // As they are: that is sooner.
+    void for_each(ThreadPool& pool, const Body& body) const {
+        for_each(1.0f, -std::numeric_limits<float>::infinity(), pool, body);
+    }
 
   protected:
     float scale_ = 1.0f;

@@ -164,6 +164,7 @@ void multiply(const void* rows, const void* columns, std::size_t channels, float
             _tile_stored(2, bottom, row_bytes);
         }
     _tile_release();
+    if (scale == 1.0f && least == -__builtin_inff()) return;
     const __m512 factor = _mm512_set1_ps(scale), bound = _mm512_set1_ps(least);
     for (std::size_t i = 0; i < panel_size; ++i)
         for (std::size_t j = 0; j < panel_size; j += 16) {
