@@ -35,7 +35,7 @@ class RitzProblem {
     // H is symmetric, and 0 (but for rounding) farther from its diagonal than the bandwidth. `wanted` pairs
     // are found, or more. `near` may have numbers near their values, as a smaller space's are.
     RitzProblem(const MatrixXd& H, Index bandwidth, Index n_last, Index wanted, const VectorXd& near)
-        : last_rows_(MatrixXd::Zero(n_last, H.rows())) {
+        : size_(H.rows()), last_rows_(MatrixXd::Zero(n_last, size_)) {
         last_rows_.leftCols(n_last) = MatrixXd::Identity(n_last, n_last).rowwise().reverse();
         VectorXd beside;
         if (bandwidth <= 2) {
@@ -46,8 +46,9 @@ class RitzProblem {
             beside = reduction_->subDiagonal();
             last_rows_.applyOnTheRight(reduction_->matrixQ());
         }
-        order_.resize(static_cast<std::size_t>(H.rows() - diagonalize(beside, wanted, near)));
-        std::iota(order_.begin(), order_.end(), H.rows() - static_cast<Index>(order_.size()));
+        const Index first = diagonalize(beside, wanted, near);
+        order_.resize(static_cast<std::size_t>(size_ - first));
+        std::iota(order_.begin(), order_.end(), first);
         std::sort(order_.begin(), order_.end(), [this](Index a, Index b) { return values_[a] < values_[b]; });
         values_ = VectorXd(values_(order_));
         last_rows_ = MatrixXd(last_rows_(Eigen::all, order_));
@@ -57,8 +58,8 @@ class RitzProblem {
     const MatrixXd& last_rows() const { return last_rows_; }
 
     // Of the `count` largest values, which are the last columns in this order too.
-    MatrixXd largest_vectors(Index size, Index count) const {
-        MatrixXd rows = MatrixXd::Zero(count, size);  // of the transpose: a rotation meets two columns
+    MatrixXd largest_vectors(Index count) const {
+        MatrixXd rows = MatrixXd::Zero(count, size_);  // of the transpose: a rotation meets two columns
         for (Index j = 0; j < count; ++j)
             rows(j, order_[order_.size() - static_cast<std::size_t>(count - j)]) = 1.0;
         for (auto rotation = rotations_.rbegin(); rotation != rotations_.rend(); ++rotation) {
@@ -85,17 +86,17 @@ class RitzProblem {
     // farther entries are rotated away, one after the other, and each time what that puts outside of the band
     // is pushed down and out (Schwarz, Numer. Math. 12, 1968).
     VectorXd reduced(const MatrixXd& H, Index bandwidth) {
-        const Index size = H.rows();
         values_ = H.diagonal().reverse();
-        VectorXd first = VectorXd::Zero(size), second = VectorXd::Zero(size);  // one below the diagonal, two
-        if (size > 1) first.head(size - 1) = H.diagonal(-1).reverse();
-        if (size > 2 && bandwidth == 2) second.head(size - 2) = H.diagonal(-2).reverse();
-        for (Index column = 0; column + 2 < size; ++column) {
+        VectorXd first = VectorXd::Zero(size_),
+                 second = VectorXd::Zero(size_);  // one below the diagonal, two
+        if (size_ > 1) first.head(size_ - 1) = H.diagonal(-1).reverse();
+        if (size_ > 2 && bandwidth == 2) second.head(size_ - 2) = H.diagonal(-2).reverse();
+        for (Index column = 0; column + 2 < size_; ++column) {
             if (second[column] == 0.0) continue;
             double upper = first[column], outside = second[column];  // one below the other; the lower goes
             second[column] = 0.0;
             double* kept = &first[column];
-            for (Index k = column + 1; k + 1 < size; k += 2) {
+            for (Index k = column + 1; k + 1 < size_; k += 2) {
                 const double length = std::sqrt(upper * upper + outside * outside);
                 const double c = length > 0.0 ? upper / length : 1.0;
                 const double s = length > 0.0 ? -outside / length : 0.0;
@@ -106,11 +107,11 @@ class RitzProblem {
                     second[k - 1] = s * a + c * b;
                 }
                 rotate(first, k, c, s);
-                if (k + 2 >= size) break;
+                if (k + 2 >= size_) break;
                 const double a = second[k], b = first[k + 1];
                 second[k] = c * a - s * b;
                 first[k + 1] = s * a + c * b;
-                if (k + 3 >= size) break;
+                if (k + 3 >= size_) break;
                 upper = second[k];
                 outside = -s * second[k + 1];
                 second[k + 1] *= c;
@@ -118,7 +119,7 @@ class RitzProblem {
                 if (outside == 0.0) break;
             }
         }
-        return first.head(std::max<Index>(0, size - 1));
+        return first.head(std::max<Index>(0, size_ - 1));
     }
 
     // A rotation of the rows and columns k and k + 1, as far as the diagonal, what is beside it and what is
@@ -144,14 +145,13 @@ class RitzProblem {
         const auto negligible = [&](Index i) {
             return std::abs(beside[i]) <= epsilon * (std::abs(values_[i]) + std::abs(values_[i + 1]));
         };
-        const Index size = values_.size();
-        Index end = size - 1, enough = wanted, n_near = near.size(), steps = 0;
+        Index end = size_ - 1, enough = wanted, n_near = near.size(), steps = 0;
         while (end > 0) {
             if (negligible(end - 1)) {
                 --end;
                 if (steps > 0 && n_near > 0) --n_near;
                 steps = 0;
-                const Index n_found = size - 1 - end;
+                const Index n_found = size_ - 1 - end;
                 if (n_found < enough) continue;
                 VectorXd found = values_.tail(n_found);
                 std::nth_element(found.begin(), found.end() - wanted, found.end());
@@ -159,7 +159,7 @@ class RitzProblem {
                 enough = 2 * n_found;
                 continue;
             }
-            if (steps > 50 * size)  // two or three for an eigenvalue are usual
+            if (steps > 50 * size_)  // two or three for an eigenvalue are usual
                 throw std::runtime_error("the projected eigenproblem did not converge");
             Index begin = end - 1;
             while (begin > 0 && !negligible(begin - 1)) --begin;
@@ -201,6 +201,7 @@ class RitzProblem {
         }
     }
 
+    Index size_;
     VectorXd values_;
     MatrixXd last_rows_;
     std::vector<Index> order_;
@@ -312,7 +313,7 @@ class Factorization {
     // may write them over these rows of the basis.
     template <class Put>
     void combine(const RitzProblem& ritz, Index count, const Put& put) const {
-        const MatrixXd vectors = ritz.largest_vectors(size_, count);
+        const MatrixXd vectors = ritz.largest_vectors(count);
         const std::vector<double> factors(vectors.data(), vectors.data() + vectors.size());
         columns::combine(basis_.data(), static_cast<std::size_t>(size_), factors, length(), op_.pool,
                          [&](std::size_t row, std::size_t n, const Number* sums) {

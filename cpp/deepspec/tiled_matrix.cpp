@@ -67,7 +67,7 @@ double TiledMatrix::bytes(std::size_t n, Entries entries) {
 double TiledMatrix::product_bytes(std::size_t n, std::size_t count) {
     const auto side = static_cast<double>(block_side(n) * tile_size);
     const double rows = std::ceil(static_cast<double>(n) / side);
-    const double sums = sizeof(double) * 2.0 * side * static_cast<double>(count);
+    const double sums = sizeof(float) * 2.0 * side * static_cast<double>(count);
     return rows * (rows + 1) / 2 * (sizeof(Block) + sums);
 }
 
