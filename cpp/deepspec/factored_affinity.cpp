@@ -66,7 +66,7 @@ std::optional<std::size_t> most_negatives(const ScaledFeatures& features, Grid g
     return static_cast<std::size_t>(most * n * n);
 }
 
-// Bits up to `end`, less than 64, from `begin` on.
+// The bits from `begin` to `end`, which is below 64.
 std::uint64_t bits_between(std::size_t begin, std::size_t end) {
     const auto below = [](std::size_t bound) { return (std::uint64_t{1} << bound) - 1; };
     return below(end) & ~below(std::min(begin, end));

@@ -39,7 +39,7 @@ double ImplicitAffinity::product_bytes(std::size_t n) { return 4.0 * sizeof(floa
 void ImplicitAffinity::multiply_sparse(const float* pairs, std::size_t begin, std::size_t end,
                                        float* products) const {
     constexpr std::size_t slice = CountMatrix::slice;
-    static_assert(kernels::length_unit % slice == 0);  // blocks begin with a slice
+    static_assert(few_rows % slice == 0);  // blocks begin with a slice
     const kernels::PixelLoops& loops = kernels::selected().pixels;
     if (const auto* const found = std::get_if<const CountMatrix*>(&sparse_)) {
         const CountMatrix& counts = **found;

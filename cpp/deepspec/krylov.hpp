@@ -87,8 +87,7 @@ class RitzProblem {
     // is pushed down and out (Schwarz, Numer. Math. 12, 1968).
     VectorXd reduced(const MatrixXd& H, Index bandwidth) {
         values_ = H.diagonal().reverse();
-        VectorXd first = VectorXd::Zero(size_),
-                 second = VectorXd::Zero(size_);  // one below the diagonal, two
+        VectorXd first = VectorXd::Zero(size_), second = first;  // one below the diagonal, two
         if (size_ > 1) first.head(size_ - 1) = H.diagonal(-1).reverse();
         if (size_ > 2 && bandwidth == 2) second.head(size_ - 2) = H.diagonal(-2).reverse();
         for (Index column = 0; column + 2 < size_; ++column) {
