@@ -41,6 +41,7 @@ import numpy as np
 import scipy.sparse.linalg
 from affinities import pymatting_knn
 from measures import available_cores, environment, limit_threads, median_ratio
+from methods import shift_inverted
 from PIL import Image
 from problems import Array, Grid
 from scipy import ndimage
@@ -230,20 +231,14 @@ class Published:
 
 def eigenvectors(affinity: Array, k: int) -> Array:
     """(k, n) float32: y with (D − W) y = μ D y, ascending; negative entries are the majority."""
-    degrees = affinity.sum(1)
-    degrees[degrees < 1e-12] = 1
-    diagonal = np.diag(degrees)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values, vectors = scipy.sparse.linalg.eigsh(
-                diagonal - affinity, k=k, sigma=0, which="LM", M=diagonal
-            )
+            vectors = shift_inverted(affinity, k).vectors.astype(np.float32)
     except (ValueError, scipy.sparse.linalg.ArpackError) as error:
         raise SingularError(f"D - W of {len(affinity)} cells is singular: {error}") from error
-    ascending = vectors.T[np.argsort(values)].astype(np.float32)
-    share = (ascending > 0).mean(axis=1, keepdims=True)
-    result: Array = np.where((share > 0.5) & (share < 1), -ascending, ascending)
+    share = (vectors > 0).mean(axis=1, keepdims=True)
+    result: Array = np.where((share > 0.5) & (share < 1), -vectors, vectors)
     return result
 
 
