@@ -46,7 +46,8 @@ STYLE: Any = {
 
 
 def save_figure(results: Results, path: Path) -> None:
-    """Three panels of the first family of problems (C, k, λ), as PNG, SVG or PDF by the name's ending."""
+    """Panels of the first family of problems (C, k, λ), as PNG, SVG or PDF by the name's ending: times, ratios and, where
+    there is more than one number of threads, what these bring."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -55,10 +56,11 @@ def save_figure(results: Results, path: Path) -> None:
 
     family, settings = results.families()[0]
     most = max(results.thread_counts())
+    panels = [draw_times, draw_ratios]
+    if len(results.thread_counts()) > 1:
+        panels.append(draw_threads)
     with plt.rc_context(STYLE):
-        figure, (times, ratios, threads) = plt.subplots(
-            1, 3, figsize=(14, 4.8), width_ratios=(1.1, 1.1, 1), layout="constrained"
-        )
+        figure, drawn = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 4.8), layout="constrained")
         features = f"{settings[0].features} features"
         figure.suptitle(
             f"The {settings[0].k} smallest eigenpairs: {family}, {features}, {count(most, 'thread')}",
@@ -67,16 +69,14 @@ def save_figure(results: Results, path: Path) -> None:
             fontweight="bold",
         )
         sizes = sorted({setting.n for setting in settings})
-        for axes in (times, ratios, threads):
+        for axes in drawn:
             axes.set(xscale="log", xlabel="n")
             axes.xaxis.set_minor_locator(NullLocator())
-        for axes in (times, ratios):
+        for axes in drawn[:2]:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        draw_times(times, results, settings, most)
-        draw_ratios(ratios, results, settings, most)
-        draw_threads(threads, results, settings, most)
-        for axes in (times, ratios, threads):
+        for axes, draw in zip(drawn, panels, strict=True):
+            draw(axes, results, settings, most)
             axes.set_xticks(sizes, [str(n) for n in sizes])
         figure.savefig(path, dpi=150)
         plt.close(figure)
@@ -126,7 +126,7 @@ def draw_threads(axes: Any, results: Results, settings: Sequence[Setting], most:
     for method, rows in lines_of(results, settings, most):
         singles = [(row, results.find(row.setting, method, 1)) for row in rows]
         points = [(row.setting.n, *single.ratio_to(row)) for row, single in singles if single]
-        if most == 1 or method not in (*OURS, "tuned", "published") or not points:
+        if method not in (*OURS, "tuned", "published") or not points:
             continue
         aside = 1 + 0.02 * len(ends)  # so that the intervals do not hide one another
         moved = [(n * aside, middle, low, high) for n, middle, low, high in points]

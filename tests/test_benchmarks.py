@@ -351,6 +351,19 @@ def measured(*, exponent: float = 1.5) -> results.Results:
     return found
 
 
+def test_threads_get_a_panel_where_there_is_something_to_compare(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    both, one = measured(), measured()
+    one.rows = [row for row in one.rows if row.threads == 2]
+    titles = []
+    for found in (both, one):
+        found.save(tmp_path / "results.json")
+        report.main([str(tmp_path / "results.json"), "--plot", str(tmp_path / "figure.svg")])
+        drawn = (tmp_path / "figure.svg").read_text()
+        titles.append([title in drawn for title in ("<!-- time, ms -->", "<!-- one thread ÷ 2 threads -->")])
+    assert titles == [[True, True], [True, False]]
+
+
 def test_tables_by_hand() -> None:
     printed = report.render(measured())
     assert printed.startswith("cores: 2\n")
