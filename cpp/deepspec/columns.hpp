@@ -46,6 +46,20 @@ void convert(const From* from, To* to, std::size_t size, ThreadPool& pool) {
     });
 }
 
+// pairs (n, 2): two columns times F, or times 1 where f is null, side by side: what a sparse row's index
+// finds of both lies together.
+template <class From, class To>
+void interleave(const double* f, const From* first, const From* second, To* pairs, std::size_t n,
+                ThreadPool& pool) {
+    for_pieces(n, 2, pool, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const double factor = f != nullptr ? f[i] : 1.0;
+            pairs[2 * i] = static_cast<To>(factor * static_cast<double>(first[i]));
+            pairs[2 * i + 1] = static_cast<To>(factor * static_cast<double>(second[i]));
+        }
+    });
+}
+
 inline const kernels::LongVectors<float>& kernels_of(const float*) { return kernels::selected().long_floats; }
 inline const kernels::LongVectors<double>& kernels_of(const double*) {
     return kernels::selected().long_doubles;

@@ -55,15 +55,9 @@ void ImplicitAffinity::multiply_sparse(const float* pairs, std::size_t begin, st
 template <class Number, class Finish>
 void ImplicitAffinity::multiply_two(const double* f, const Number* first, const Number* second,
                                     ThreadPool& pool, Finish finish) const {
-    const std::size_t n = size(), block = columns::even_rows(n);
-    Buffer<float> pairs(2 * n);  // what a column's index finds of both vectors lies together
-    pool.for_blocks(n, block, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-            const double factor = f != nullptr ? f[i] : 1.0;
-            pairs.data()[2 * i] = static_cast<float>(factor * static_cast<double>(first[i]));
-            pairs.data()[2 * i + 1] = static_cast<float>(factor * static_cast<double>(second[i]));
-        }
-    });
+    const std::size_t n = size();
+    Buffer<float> pairs(2 * n);
+    columns::interleave(f, first, second, pairs.data(), n, pool);
     std::vector<float> shared;
     if (features_ != nullptr) shared = features_->begin_product(pairs.data(), pool);
     pool.for_blocks(n, few_rows, [&](std::size_t begin, std::size_t end) {

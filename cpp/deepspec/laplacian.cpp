@@ -42,21 +42,14 @@ class DisjointSets {
     std::size_t count_;
 };
 
-// (n, 2) for every two of `count` vectors, times F: what a column's index finds of both lies together. Where
-// they are odd, the last is its own partner.
+// (n, 2) for every two of `count` vectors, times F. Where they are odd, the last is its own partner.
 template <class Number, class Given>
 std::vector<Number> in_pairs(const double* f, const Given* x, std::size_t n, std::size_t count,
-                             std::size_t stride) {
+                             std::size_t stride, ThreadPool& pool) {
     std::vector<Number> pairs((count + 1) / 2 * 2 * n);
-    for (std::size_t v = 0; v < count; v += 2) {
-        const Given* const first = x + v * stride;
-        const Given* const second = x + std::min(v + 1, count - 1) * stride;
-        for (std::size_t i = 0; i < n; ++i) {
-            const double factor = f != nullptr ? f[i] : 1.0;
-            pairs[v * n + 2 * i] = static_cast<Number>(factor * static_cast<double>(first[i]));
-            pairs[v * n + 2 * i + 1] = static_cast<Number>(factor * static_cast<double>(second[i]));
-        }
-    }
+    for (std::size_t v = 0; v < count; v += 2)
+        columns::interleave(f, x + v * stride, x + std::min(v + 1, count - 1) * stride, pairs.data() + v * n,
+                            n, pool);
     return pairs;
 }
 
@@ -84,9 +77,9 @@ void FusedAffinity::multiply_all(const double* f, const Number* x, ThreadPool& p
     std::vector<double> pairs;
     std::vector<float> rounded_pairs;
     if (rounded_)
-        rounded_pairs = in_pairs<float>(f, x, n_, count, stride);
+        rounded_pairs = in_pairs<float>(f, x, n_, count, stride, pool);
     else if (sparse_)
-        pairs = in_pairs<double>(f, x, n_, count, stride);
+        pairs = in_pairs<double>(f, x, n_, count, stride, pool);
     std::vector<double> of_uniform(count, 0.0);
     for (std::size_t v = 0; uniform_ > 0.0 && v < count; ++v)
         for (std::size_t i = 0; i < n_; ++i)
