@@ -12,7 +12,7 @@ BUILD_FILES := pyproject.toml CMakeLists.txt $(wildcard cmake/*) cpp/bindings.cp
 help:
 	@echo "make demo          set up, take real photographs apart, name the page of pictures"
 	@echo "make test          set up, run the Python and C++ tests and a minute of cpp-fuzz"
-	@echo "make test-all      the same with the slow tests, the sanitizers and an emulated ARM (an hour)"
+	@echo "make test-all      the same with the slow tests, the sanitizers and an emulated ARM (one to two hours)"
 	@echo "make lint          ruff, mypy, clang-format, and whether _core.pyi is current"
 	@echo "make format        format Python and C++"
 	@echo "make stubs         write python/deepspec/_core.pyi from the built module"
