@@ -47,7 +47,7 @@ STYLE: Any = {
 
 def save_figure(results: Results, path: Path) -> None:
     """Panels of the first family of problems (C, k, λ), as PNG, SVG or PDF by the name's ending: times, ratios and, where
-    there is more than one number of threads, what these bring."""
+    one thread was measured beside more, what these bring."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -55,9 +55,10 @@ def save_figure(results: Results, path: Path) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     family, settings = results.families()[0]
-    most = max(results.thread_counts())
+    counts = results.thread_counts()
+    most = max(counts)
     panels = [draw_times, draw_ratios]
-    if len(results.thread_counts()) > 1:
+    if most > 1 and 1 in counts:
         panels.append(draw_threads)
     with plt.rc_context(STYLE):
         figure, drawn = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 4.8), layout="constrained")
