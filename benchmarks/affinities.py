@@ -90,3 +90,10 @@ def normalized_operator(
 
     operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=multiply, matmat=multiply, dtype=dtype)
     return operator, degrees
+
+
+def start_near(leading: Array) -> Array:
+    """(n,): the leading vector with as much of random numbers, the same ones in every run; the leading vector's dtype."""
+    noise = np.random.default_rng(0).normal(size=len(leading)).astype(leading.dtype)
+    start: Array = leading + leading.mean() * noise
+    return start

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
-from affinities import pymatting_knn
+from affinities import pymatting_knn, start_near
 from methods import Pairs
 from problems import Array, Problem
 
@@ -139,8 +139,7 @@ class ExactGraph:
         operator = scipy.sparse.linalg.LinearOperator(
             self.gram.shape, matvec=lambda u: u - self.laplacian_product(u), dtype=np.float64
         )
-        start = np.sqrt(self.degrees)
-        start = start + start.mean() * np.random.default_rng(1).normal(size=len(start))
+        start = start_near(np.sqrt(self.degrees))
         values, vectors = scipy.sparse.linalg.eigsh(operator, k=self.n_exact, which="LA", tol=1e-12, v0=start)
         order = np.argsort(-values)
         return 1 - values[order], vectors[:, order]

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse.linalg
-from affinities import dense_affinity, normalized_affinity, normalized_operator
+from affinities import dense_affinity, normalized_affinity, normalized_operator, start_near
 from problems import Array, Problem
 
 import deepspec
@@ -174,13 +174,6 @@ def scikit_learn(problem: Problem, k: int, color_weight: float, threads: int) ->
         affinity, n_components=k, eigen_tol=TOLERANCE, random_state=0, drop_first=False
     )
     return Pairs(None, embedding.T)
-
-
-def start_near(leading: Array) -> Array:
-    """(n,) float32: the leading vector with as much of random numbers, the same ones in every run."""
-    noise = np.random.default_rng(0).normal(size=len(leading)).astype(np.float32)
-    start: Array = leading + leading.mean() * noise
-    return start
 
 
 def start_block(degrees: Array, k: int) -> Array:

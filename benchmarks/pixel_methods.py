@@ -22,7 +22,7 @@ import numpy as np
 import pixel_graphs
 import scipy.sparse
 import scipy.sparse.linalg
-from affinities import pymatting_knn
+from affinities import pymatting_knn, start_near
 from methods import Pairs
 from numpy.typing import DTypeLike
 from pixel_graphs import PixelGraph, PixelProblem, Sampled
@@ -145,8 +145,7 @@ def largest_pairs(
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda x: scale * product(scale * x.ravel()), dtype=dtype
     )
-    start = np.sqrt(degrees)  # near the leading vector, and the same in every run
-    start = start + start.mean() * np.random.default_rng(0).normal(size=n).astype(dtype)
+    start = start_near(np.sqrt(degrees))
     values, vectors = scipy.sparse.linalg.eigsh(
         operator, k=question.k, which="LA", tol=question.tol, v0=start, ncv=ncv
     )
